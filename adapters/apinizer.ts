@@ -1,0 +1,322 @@
+// Odd: an update replaces all nine fields, password included, which nobody can read; absence and missing permission are
+// 400s that only their text tells apart; 200 may hide a deployment that failed.
+// https://docs.apinizer.com/api-reference/credentials/crud/update-credential
+import { z } from 'zod'
+import {
+  type Adapter,
+  type Body,
+  type Deployment,
+  type Refusal,
+  type UpstreamResponse,
+  parsed,
+  refusalByStatus,
+  refused,
+} from '../src/adapter.ts'
+import type { JsonObject } from '../src/json.ts'
+import { toInstant } from '../src/model.ts'
+import { Secret } from '../src/secret.ts'
+
+const LIST = '/apiops/projects/{projectName}/credentials/' // the trailing slash is part of the path
+const JSON_TYPE = { 'content-type': 'application/json' }
+
+export const apinizer: Adapter = {
+  baseUrl: {},
+  auth: [
+    { scheme: 'header', header: 'Authorization', prefix: 'Bearer ', setting: 'token' },
+    {
+      scheme: 'client-credentials',
+      endpoint: { base: 'baseUrl' },
+      template: '/apiops/auth/token',
+      encoding: 'form',
+      parse(response) {
+        const read = tokenAnswer.safeParse(response.body)
+        if (response.status !== 200 || !read.success) {
+          return refused(
+            'upstream-unauthorized',
+            `the token endpoint gave no token (status ${response.status})`,
+          )
+        }
+        const { access_token: accessToken, expires_in: expiry } = read.data
+        // Newer pages show seconds, older ones a 13-digit epoch in milliseconds.
+        const lifetime = expiry > 1e10 ? { until: expiry } : { seconds: expiry }
+        return parsed({ accessToken: new Secret(accessToken), lifetime })
+      },
+    },
+  ],
+  throttle: { fallbackSeconds: 10 },
+  kinds: {
+    credential: {
+      key: ['projectName', 'username'],
+      checkKey: (part) => (part.length <= 255 ? undefined : 'must be at most 255 characters long'),
+      fields: {
+        name: { mutability: 'readWrite', upstream: 'fullName' },
+        description: { mutability: 'readWrite', upstream: 'description', nullable: true },
+        email: { mutability: 'readWrite', upstream: 'email' },
+        enabled: { mutability: 'readWrite', upstream: 'enabled' },
+        secret: { mutability: 'writeOnly', upstream: 'password' },
+        roles: { mutability: 'readWrite', upstream: 'roleNameList' },
+        allowedIps: { mutability: 'readWrite', upstream: 'ipList' },
+        expiresAt: { mutability: 'readWrite', upstream: 'expireDate', nullable: true },
+        metadata: { mutability: 'readOnly', upstream: 'metadata' },
+      },
+
+      read: {
+        // A single credential cannot be read; the list has no filter.
+        request: ({ projectName = '' }) => ({
+          method: 'GET',
+          template: LIST,
+          ref: { projectName },
+          headers: {},
+        }),
+        parse({ username }, response) {
+          if (response.status !== 200 || failed(response)) return { ok: false, refusal: refusal(response) }
+          const list = listAnswer.safeParse(response.body)
+          if (!list.success)
+            return refused('upstream-failed', 'the provider answered without a list of credentials')
+          const [found, second] = list.data.resultList.filter((item) => item.username === username)
+          if (!found) return refused('not-found', 'the project has no such credential')
+          const item = credentialItem.safeParse(found)
+          if (second || !item.success) {
+            // What is not told cannot be sent back, and sending a default could open access.
+            return refused(
+              'upstream-failed',
+              'the provider’s list does not tell all fields of the credential',
+            )
+          }
+          const { fullName, description, email, enabled, roleNameList, ipList, expireDate, metadata } =
+            item.data
+          return parsed({
+            values: {
+              name: fullName,
+              description: description ?? null,
+              email,
+              enabled,
+              roles: roleNameList,
+              allowedIps: ipList,
+              expiresAt: expireDate ?? null,
+              ...(metadata && { metadata: shown(metadata) }),
+            },
+            ...(metadata && { carry: { metadata } }),
+          })
+        },
+      },
+
+      plan({ projectName = '', username = '' }, desired, current) {
+        if (!current) return refused('upstream-failed', 'the credential was not read')
+        const { secret, ...others } = desired
+        if (!(secret instanceof Secret)) {
+          return refused(
+            'secret-required-by-provider',
+            'the provider replaces the whole credential and needs its secret',
+            {
+              errors: [
+                {
+                  pointer: '#/secret',
+                  code: 'secret-required-by-provider',
+                  detail: 'must be sent with the change',
+                },
+              ],
+            },
+          )
+        }
+        if (Object.keys(others).length === 0) {
+          return parsed({
+            method: 'PATCH',
+            template: `${LIST}{username}/`,
+            ref: { projectName, username },
+            headers: JSON_TYPE,
+            body: { password: secret },
+          })
+        }
+        const carried = current.carry?.['metadata']
+        if (Array.isArray(carried) && carried.some((entry: JsonObject) => entry['secret'] === true)) {
+          return refused(
+            'secret-required-by-provider',
+            'the credential has secret metadata that cannot be read, so that replacing it would lose them; `secret` alone can be changed',
+          )
+        }
+        const whole = { ...current.values, ...others }
+        const body = {
+          email: whole.email,
+          fullName: whole.name,
+          description: whole.description,
+          username,
+          password: secret,
+          roleNameList: whole.roles,
+          enabled: whole.enabled,
+          ipList: whole.allowedIps,
+          expireDate: whole.expiresAt,
+        }
+        if (Object.values(body).includes(undefined))
+          return refused('upstream-failed', 'the credential was not read whole')
+        return parsed({
+          method: 'PUT',
+          template: LIST,
+          ref: { projectName },
+          headers: JSON_TYPE,
+          body: { ...(body as Record<string, Body>), ...(carried !== undefined && { metadata: carried }) },
+        })
+      },
+
+      parse(_ref, response) {
+        if (response.status !== 200 || failed(response))
+          return { outcome: 'rejected', refusal: refusal(response) }
+        const read = envelope.safeParse(response.body)
+        if (!read.success || !(read.data.status === 'SUCCESS' || read.data.success === true)) {
+          return { outcome: 'unknown', detail: 'the provider answered 200 without a result' }
+        }
+        const deployed = deployment.safeParse(read.data.deploymentResult)
+        if (!deployed.success) {
+          return {
+            outcome: 'partial',
+            detail: 'the provider stored the change and does not say that it was deployed',
+          }
+        }
+        const result = summary(deployed.data)
+        return result.success
+          ? { outcome: 'applied', deployment: result }
+          : {
+              outcome: 'partial',
+              detail: 'the provider stored the change and did not deploy it everywhere',
+              deployment: result,
+            }
+      },
+    },
+  },
+}
+
+const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
+
+// Three generations of the documentation show three envelopes; a server may speak any of them.
+const envelope = z.object({
+  status: z.string().optional(),
+  success: z.boolean().optional(),
+  resultMessage: z.string().nullish(),
+  error: z.string().optional(),
+  error_description: z.string().optional(),
+  message: z.string().optional(),
+  deploymentResult: z.unknown(),
+})
+
+const listAnswer = z.object({ resultList: z.array(z.looseObject({ username: z.string().optional() })) })
+
+const metadataEntry = z.looseObject({
+  key: z.string(),
+  value: z.json().optional(),
+  secret: z.boolean().nullish(),
+})
+type MetadataEntry = JsonObject & z.infer<typeof metadataEntry>
+
+const credentialItem = z.object({
+  fullName: z.string(),
+  description: z.string().nullish(),
+  email: z.string(),
+  enabled: z.boolean(),
+  roleNameList: z.array(z.string()),
+  ipList: z.array(z.string()),
+  expireDate: z
+    .string()
+    .transform((value, context) => toInstant(value) ?? (context.addIssue('not a date'), z.NEVER))
+    .nullish(),
+  metadata: z
+    .array(metadataEntry)
+    .transform((entries) => entries as MetadataEntry[])
+    .nullish(),
+})
+
+/** The entries that are not withheld, as the model's object. */
+const shown = (entries: MetadataEntry[]): JsonObject =>
+  Object.fromEntries(
+    entries.filter((entry) => entry.secret !== true).map((entry) => [entry.key, entry.value ?? null]),
+  )
+
+interface DeploymentResult {
+  success?: unknown
+  envName?: string | null | undefined
+  environmentName?: string | null | undefined
+  detailList?: DeploymentResult[] | null | undefined
+  environmentResults?: DeploymentResult[] | null | undefined
+}
+// The server's own description nests `detailList`; some pages still show `environmentResults`.
+const deployment: z.ZodType<DeploymentResult> = z.object({
+  success: z.unknown(),
+  envName: z.string().nullish(),
+  environmentName: z.string().nullish(),
+  get detailList() {
+    return z.array(deployment).nullish()
+  },
+  get environmentResults() {
+    return z.array(deployment).nullish()
+  },
+})
+
+const parts = (result: DeploymentResult) => [
+  ...(result.detailList ?? []),
+  ...(result.environmentResults ?? []),
+]
+const complete = (result: DeploymentResult): boolean =>
+  result.success === true && parts(result).every(complete)
+
+function summary(result: DeploymentResult): Deployment {
+  const environments = new Map<string, boolean>()
+  for (const part of parts(result)) {
+    const name = part.envName ?? part.environmentName ?? 'unnamed'
+    environments.set(name, complete(part) && (environments.get(name) ?? true))
+  }
+  return {
+    success: complete(result),
+    environments: [...environments].map(([name, success]) => ({ name, success })),
+  }
+}
+
+function failed(response: UpstreamResponse): boolean {
+  const read = envelope.safeParse(response.body)
+  return (
+    read.success &&
+    (read.data.status === 'FAILURE' || read.data.success === false || read.data.error !== undefined)
+  )
+}
+
+/** What the text of a 400 says. Its words may echo values, so none of them is repeated. First match wins. */
+const messages: [RegExp, Refusal][] = [
+  [
+    /\broles?\b.*not (found|exist)/i,
+    {
+      problem: 'upstream-validation-failed',
+      detail: 'the provider has no such role',
+      errors: [
+        {
+          pointer: '#/roles',
+          code: 'upstream-validation-failed',
+          detail: 'names a role that does not exist',
+        },
+      ],
+    },
+  ],
+  [
+    /not found/i,
+    {
+      problem: 'not-found',
+      detail: 'the provider has no such project or credential, or does not show it to the gateway',
+    },
+  ],
+  [
+    /required permission|does not have privilege/i,
+    { problem: 'upstream-unauthorized', detail: 'the provider does not let the gateway’s account do this' },
+  ],
+  [
+    /already used|already a credential|already exist|unique across/i,
+    { problem: 'upstream-conflict', detail: 'the provider reports a conflict with another credential' },
+  ],
+]
+
+function refusal(response: UpstreamResponse): Refusal {
+  if (response.status === 401) return { ...refusalByStatus(401), staleToken: true }
+  if (response.status !== 400 && response.status !== 200) return refusalByStatus(response.status)
+  const read = envelope.safeParse(response.body)
+  const said = read.success
+    ? (read.data.resultMessage ?? read.data.error_description ?? read.data.message ?? '')
+    : ''
+  const known = messages.find(([pattern]) => pattern.test(said))?.[1]
+  return known ?? { problem: 'upstream-validation-failed', detail: 'the provider refused the values' }
+}

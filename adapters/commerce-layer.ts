@@ -1,0 +1,270 @@
+// Odd: every answer carries the client secret, and 401 means both "stale token" and "not allowed".
+// https://docs.commercelayer.io/provisioning/api-reference/api_credentials/update
+import { z } from 'zod'
+import {
+  type Adapter,
+  type Body,
+  type KindSpec,
+  type Refusal,
+  type Ref,
+  type UpstreamResponse,
+  parsed,
+  refusalByStatus,
+  refused,
+} from '../src/adapter.ts'
+import type { AnyCapabilities, Capabilities, Kind, Values } from '../src/model.ts'
+import { Secret } from '../src/secret.ts'
+
+const MEDIA_TYPE = 'application/vnd.api+json'
+
+const nullableText = { mutability: 'readWrite', nullable: true } as const
+const shared = {
+  reference: { ...nullableText, upstream: 'reference' },
+  referenceOrigin: { ...nullableText, upstream: 'reference_origin' },
+  metadata: { ...nullableText, upstream: 'metadata' },
+} satisfies Capabilities<'role'>
+
+const readOnly = (upstream: string) => ({ mutability: 'readOnly', upstream }) as const
+const flag = (upstream: string) => ({ mutability: 'readWrite', upstream }) as const
+
+const text = z.string()
+const sharedAttributes = {
+  reference: text.nullish(),
+  reference_origin: text.nullish(),
+  metadata: z.record(z.string(), z.json()).nullish(),
+}
+
+const credential = resource<'credential'>({
+  type: 'api_credentials',
+  include: '?include=role',
+  fields: {
+    name: { mutability: 'readWrite', upstream: 'name' },
+    roles: { mutability: 'readWrite', upstream: 'relationships.role', maxItems: 1 },
+    // Bounds: API schema of the provisioning API, `expires_in`, seconds.
+    tokenLifetime: {
+      mutability: 'readWrite',
+      upstream: 'expires_in',
+      nullable: true,
+      minimum: 7200,
+      maximum: 31536000,
+    },
+    redirectUri: { ...nullableText, upstream: 'redirect_uri' },
+    ...shared,
+    kind: readOnly('kind'),
+    mode: readOnly('mode'),
+    clientId: readOnly('client_id'),
+    scopes: readOnly('scopes'),
+    confidential: readOnly('confidential'),
+    custom: readOnly('custom'),
+    createdAt: readOnly('created_at'),
+    updatedAt: readOnly('updated_at'),
+  },
+  attributes: z.object({
+    name: text,
+    expires_in: z.int().nullish(),
+    redirect_uri: text.nullish(),
+    kind: text.optional(),
+    mode: text.optional(),
+    client_id: text.optional(),
+    scopes: text.nullish(),
+    confidential: z.boolean().optional(),
+    custom: z.boolean().nullish(),
+    created_at: text.optional(),
+    updated_at: text.optional(),
+    ...sharedAttributes,
+  }),
+})
+
+const role = resource<'role'>({
+  type: 'roles',
+  include: '',
+  fields: { name: { mutability: 'readWrite', upstream: 'name' }, kind: readOnly('kind'), ...shared },
+  attributes: z.object({ name: text, kind: text.optional(), ...sharedAttributes }),
+})
+
+const permission = resource<'permission'>({
+  type: 'permissions',
+  include: '',
+  fields: {
+    canCreate: flag('can_create'),
+    canRead: flag('can_read'),
+    canUpdate: flag('can_update'),
+    canDestroy: flag('can_destroy'), // the documentation page says can_delete, the wire says can_destroy
+    subject: { mutability: 'immutable', upstream: 'subject' },
+    restrictions: { mutability: 'immutable', upstream: 'restrictions' },
+    ...shared,
+  },
+  attributes: z.object({
+    can_create: z.boolean(),
+    can_read: z.boolean(),
+    can_update: z.boolean(),
+    can_destroy: z.boolean(),
+    subject: text.optional(),
+    restrictions: z.record(z.string(), z.json()).nullish(),
+    ...sharedAttributes,
+  }),
+})
+
+export const commerceLayer: Adapter = {
+  baseUrl: { default: 'https://provisioning.commercelayer.io' },
+  auth: [
+    {
+      scheme: 'client-credentials',
+      endpoint: { base: 'authUrl', default: 'https://auth.commercelayer.io' },
+      template: '/oauth/token',
+      encoding: 'json',
+      parse(response) {
+        const read = tokenAnswer.safeParse(response.body)
+        if (response.status !== 200 || !read.success) {
+          return refused(
+            'upstream-unauthorized',
+            `the token endpoint gave no token (status ${response.status})`,
+          )
+        }
+        return parsed({
+          accessToken: new Secret(read.data.access_token),
+          lifetime: { seconds: read.data.expires_in },
+        })
+      },
+    },
+  ],
+  // No Retry-After is documented; the published header pair gives the pace, else the length of the burst window.
+  throttle: { limitHeader: 'x-ratelimit-limit', intervalHeader: 'x-ratelimit-interval', fallbackSeconds: 10 },
+  kinds: { credential, role, permission },
+}
+
+const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
+
+/** One JSON:API resource type (https://jsonapi.org/format/1.0/): the three kinds differ in their tables only. */
+function resource<K extends Kind>(of: {
+  type: string
+  include: string
+  fields: Capabilities<K>
+  attributes: z.ZodType<Record<string, unknown>>
+}): KindSpec<K> {
+  const template = `/api/${of.type}/{id}`
+  const fields = Object.entries(of.fields as AnyCapabilities).flatMap(([name, capability]) =>
+    capability ? [[name, capability.upstream] as const] : [],
+  )
+  const linkage = z.object({ type: z.literal(['roles', 'role']), id: z.string() }).nullable()
+  const document = z.object({
+    data: z.object({
+      id: z.string(),
+      type: z.literal(of.type),
+      attributes: of.attributes,
+      relationships: z.object({ role: z.object({ data: linkage.optional() }).optional() }).optional(),
+    }),
+  })
+
+  /** Takes over what the table names and nothing else: `client_secret` ends here. */
+  function values(ref: Ref, response: UpstreamResponse): Values<K> | undefined {
+    const read = document.safeParse(response.body)
+    if (response.status !== 200 || !read.success || read.data.data.id !== ref['id']) return undefined
+    const { attributes, relationships } = read.data.data
+    const told = Object.fromEntries(
+      fields.flatMap(([name, upstream]) =>
+        attributes[upstream] === undefined ? [] : [[name, attributes[upstream]]],
+      ),
+    )
+    // Linkage is told only where the role was included; without it the role is not known.
+    const linked = relationships?.role?.data
+    if ('roles' in of.fields && linked !== undefined) told['roles'] = linked ? [linked.id] : []
+    return told as Values<K>
+  }
+
+  return {
+    key: ['id'],
+    checkKey: (part) =>
+      /^[A-Za-z0-9_-]{1,64}$/.test(part) ? undefined : 'must be 1 to 64 letters, digits, "-" or "_"',
+    fields: of.fields,
+    read: {
+      request: (ref) => ({
+        method: 'GET',
+        template: template + of.include,
+        ref,
+        headers: { accept: MEDIA_TYPE },
+      }),
+      parse(ref, response) {
+        const read = values(ref, response)
+        if (read) return parsed({ values: read })
+        if (response.status >= 400) return { ok: false, refusal: refusal(of.fields, response) }
+        return refused('upstream-failed', `the provider answered without the ${of.type} resource`)
+      },
+    },
+
+    plan(ref, desired) {
+      const asked = desired as Record<string, Body>
+      const attributes = fields
+        .filter(([name]) => name !== 'roles' && asked[name] !== undefined)
+        .map(([name, upstream]) => [upstream, asked[name]] as const)
+      const roles = asked['roles'] as readonly string[] | undefined
+      const data = {
+        type: of.type,
+        id: ref['id'] ?? '',
+        attributes: Object.fromEntries(attributes) as Record<string, Body>,
+        ...(roles && {
+          relationships: { role: { data: roles[0] === undefined ? null : { type: 'roles', id: roles[0] } } },
+        }),
+      }
+      return parsed({
+        method: 'PATCH',
+        template,
+        ref,
+        headers: { accept: MEDIA_TYPE, 'content-type': MEDIA_TYPE },
+        body: { data },
+      })
+    },
+
+    parse(ref, response) {
+      if (response.status !== 200) return { outcome: 'rejected', refusal: refusal(of.fields, response) }
+      const told = values(ref, response)
+      return told
+        ? { outcome: 'applied', values: told }
+        : { outcome: 'unknown', detail: `the provider answered 200 without the ${of.type} resource` }
+    },
+  }
+}
+
+const errorDocument = z.object({
+  errors: z.array(
+    z.object({
+      code: z.string().optional(),
+      source: z.object({ pointer: z.string().optional() }).nullish(),
+      meta: z.object({ error: z.string().optional(), count: z.number().optional() }).nullish(),
+    }),
+  ),
+})
+
+/** The validators of Rails that the provider names in `meta.error`; other texts of its own are not repeated. */
+const validators: Record<string, string> = {
+  blank: 'must not be blank',
+  invalid: 'is not valid',
+  taken: 'is in use already',
+  inclusion: 'is not one of the accepted values',
+  exclusion: 'is reserved',
+  too_long: 'is too long',
+  too_short: 'is too short',
+  not_a_number: 'must be a number',
+  greater_than_or_equal_to: 'is too small',
+  less_than_or_equal_to: 'is too large',
+}
+
+function refusal(fields: AnyCapabilities, response: UpstreamResponse): Refusal {
+  const read = errorDocument.safeParse(response.body)
+  const errors = read.success ? read.data.errors : []
+  const base = refusalByStatus(response.status)
+  if (response.status === 401)
+    return { ...base, staleToken: errors.some((error) => error.code === 'INVALID_TOKEN') }
+  if (response.status !== 422) return base
+  const faults = errors.map((error) => {
+    const upstream = error.source?.pointer?.replace(/^\/data\/(attributes\/)?/, '').replaceAll('/', '.') ?? ''
+    const name = Object.keys(fields).find((key) => fields[key]?.upstream === upstream)
+    const known = validators[error.meta?.error ?? '']
+    return {
+      pointer: name ? `#/${name}` : '#',
+      code: 'upstream-validation-failed',
+      detail: known ?? 'was refused by the provider',
+    }
+  })
+  return { ...base, ...(faults.length > 0 && { errors: faults }) }
+}

@@ -1,0 +1,58 @@
+// Odd: an API client can be renamed and never read back, and a few bad keys lock the good one out as well.
+// https://docs.discue.io/api-reference/organizations/update-an-api-client.html
+import { z } from 'zod'
+import { type Adapter, parsed, refusalByStatus, refused } from '../src/adapter.ts'
+
+const answer = z.object({
+  api_client: z.object({ id: z.string(), name: z.string().optional(), alias: z.string().optional() }),
+})
+
+export const discue: Adapter = {
+  baseUrl: { default: 'https://api.discue.io/v1' },
+  auth: [{ scheme: 'header', header: 'X-API-KEY', prefix: '', setting: 'apiKey' }],
+  // The documentation announces limits and publishes no number.
+  throttle: { fallbackSeconds: 10 },
+  kinds: {
+    credential: {
+      key: ['api_client_id'],
+      // The pages show UUIDs and 21-character nanoids and no pattern: opaque, with the characters that both use.
+      checkKey: (part) =>
+        /^[A-Za-z0-9_-]{10,64}$/.test(part) ? undefined : 'must be 10 to 64 letters, digits, "-" or "_"',
+      fields: { name: { mutability: 'readWrite', upstream: 'name' } },
+
+      plan(ref, desired) {
+        if (desired.name === undefined) return refused('validation-failed', 'there is no name to set')
+        return parsed({
+          method: 'PUT',
+          template: '/api_clients/{api_client_id}',
+          ref,
+          headers: { 'content-type': 'application/json', accept: 'application/json' },
+          body: { id: ref['api_client_id'] ?? '', name: desired.name },
+        })
+      },
+
+      parse(ref, response) {
+        if (response.status !== 200) return { outcome: 'rejected', refusal: refusal(response.status) }
+        const read = answer.safeParse(response.body)
+        if (!read.success || read.data.api_client.id !== ref['api_client_id']) {
+          return { outcome: 'unknown', detail: 'the provider answered 200 without the API client' }
+        }
+        // The vendor's newer clients call the field `alias`.
+        const name = read.data.api_client.name ?? read.data.api_client.alias
+        return { outcome: 'applied', ...(name !== undefined && { values: { name } }) }
+      },
+    },
+  },
+}
+
+function refusal(status: number) {
+  // The body has a title and a status and names no field; only the name varies in what is sent.
+  if (status !== 400 && status !== 422) return refusalByStatus(status)
+  return {
+    problem: 'upstream-validation-failed' as const,
+    detail: 'the provider refused the name: it is not valid, or in use already',
+    errors: [
+      { pointer: '#/name', code: 'upstream-validation-failed', detail: 'not valid, or in use already' },
+    ],
+  }
+}

@@ -1,0 +1,148 @@
+import type { Json } from './json.ts'
+import type { Capabilities, Kind, Values } from './model.ts'
+import type { FieldFault, ProblemSlug } from './problems.ts'
+import type { Secret } from './secret.ts'
+
+/**
+ * The port between the gateway and one provider. An adapter is pure: data in, data out; no I/O, no clock, no
+ * randomness, no throwing. Requests are values, so that a change can be planned, shown, compared with the provider's
+ * documentation, audited and tested without sending anything.
+ */
+export interface Adapter {
+  /** Kinds that the provider has; a kind without an entry does not exist there. */
+  kinds: { [K in Kind]?: KindSpec<K> }
+  /** What stands before every path template, such as `https://api.discue.io/v1`. Without a default it must be configured. */
+  baseUrl: { default?: string }
+  /** Ways to sign in; a connection uses the one whose settings it names. */
+  auth: readonly Auth[]
+  /** Where a 429 says how long to wait, when it carries no `Retry-After`. */
+  throttle: Throttle
+}
+
+/** The template parameters of one resource, decoded. */
+export type Ref = Readonly<Record<string, string>>
+
+export interface KindSpec<K extends Kind> {
+  /** The names of the key's parts in order: `projectName:username` has two. */
+  key: readonly string[]
+  /** Checks one decoded part of the key; the fault's text, or undefined where it is good. */
+  checkKey(part: string): string | undefined
+  fields: Capabilities<K>
+  /** Absent where the provider cannot be read. */
+  read?: {
+    request(ref: Ref): UpstreamRequest
+    parse(ref: Ref, response: UpstreamResponse): Parsed<Current<K>>
+  }
+  /** The one request that makes the change. `current` is undefined where the provider cannot be read. */
+  plan(ref: Ref, desired: Values<K>, current: Current<K> | undefined): Parsed<UpstreamRequest>
+  /** Decides what a definite answer (2xx, or a refusal by 4xx) means; never by the HTTP status alone. */
+  parse(ref: Ref, response: UpstreamResponse): Reported<K>
+}
+
+/** A resource as it was read. A field that the answer did not tell is absent. */
+export interface Current<K extends Kind> {
+  values: Values<K>
+  /** What a full replacement must send back verbatim and the model has no field for, by field name. */
+  carry?: Readonly<Record<string, Json>>
+}
+
+/** A JSON body in which secrets are still wrapped. */
+export type Body = Json | Secret | readonly Body[] | { readonly [member: string]: Body }
+
+export interface UpstreamRequest {
+  method: 'GET' | 'PUT' | 'PATCH' | 'POST'
+  /** The path below the base URL with `{name}` for every parameter; a query may stand behind it, without parameters. */
+  template: string
+  ref: Ref
+  headers: Readonly<Record<string, string>>
+  body?: Body
+}
+
+export interface UpstreamResponse {
+  status: number
+  /** Names in lower case. */
+  headers: Readonly<Record<string, string>>
+  /** The parsed JSON body; undefined where there was none or it was no JSON. */
+  body: unknown
+}
+
+/** Why a request cannot be made, or what a refusal by the provider means to the caller. */
+export interface Refusal {
+  problem: ProblemSlug
+  detail: string
+  errors?: FieldFault[]
+  /** The provider no longer takes the token: a fresh one may help. */
+  staleToken?: boolean
+}
+export type Parsed<T> = { ok: true; value: T } | { ok: false; refusal: Refusal }
+
+export const parsed = <T>(value: T): Parsed<T> => ({ ok: true, value })
+export const refused = (
+  problem: ProblemSlug,
+  detail: string,
+  more: Omit<Refusal, 'problem' | 'detail'> = {},
+): { ok: false; refusal: Refusal } => ({ ok: false, refusal: { problem, detail, ...more } })
+
+/**
+ * What a 4xx without a known body means. 401 and 403 speak of the gateway's own account, never of the caller; a 400 or
+ * 405 speaks of the request that the adapter built.
+ */
+export function refusalByStatus(status: number): Refusal {
+  const refusal = (problem: ProblemSlug, detail: string): Refusal => ({
+    problem,
+    detail: `${detail} (status ${status})`,
+  })
+  if (status === 401 || status === 403) {
+    return refusal('upstream-unauthorized', 'the provider does not let the gateway’s account do this')
+  }
+  if (status === 404 || status === 410) return refusal('not-found', 'the provider has no such resource')
+  if (status === 409)
+    return refusal('upstream-conflict', 'the provider reports a conflict with another resource')
+  if (status === 422) return refusal('upstream-validation-failed', 'the provider refused the values')
+  if (status === 423) return refusal('upstream-locked', 'the provider holds the resource locked')
+  return refusal('upstream-failed', 'the provider refused the request')
+}
+
+/** Where a change has been deployed, as far as the provider says. */
+export interface Deployment {
+  success: boolean
+  environments: { name: string; success: boolean }[]
+}
+
+export type Reported<K extends Kind> =
+  | { outcome: 'applied'; values?: Values<K>; deployment?: Deployment }
+  | { outcome: 'partial'; detail: string; deployment?: Deployment }
+  | { outcome: 'rejected'; refusal: Refusal }
+  /** A success that cannot be read proves nothing. */
+  | { outcome: 'unknown'; detail: string }
+
+/** The wait in seconds is `interval / limit`, both read from headers, else `fallbackSeconds`. */
+export interface Throttle {
+  limitHeader?: string
+  intervalHeader?: string
+  fallbackSeconds: number
+}
+
+/** Names of settings of a connection; each is a secret by reference. */
+export type SettingName = 'apiKey' | 'token' | 'clientId' | 'clientSecret'
+
+export type Auth =
+  /** A fixed header: `Authorization: Bearer …` has the prefix `Bearer `. */
+  | { scheme: 'header'; header: string; prefix: string; setting: SettingName }
+  /** OAuth 2.0 client credentials (RFC 6749 §4.4) at the provider's token endpoint; the token is sent as a bearer. */
+  | {
+      scheme: 'client-credentials'
+      endpoint: { base: 'baseUrl' } | { base: 'authUrl'; default: string }
+      template: string
+      encoding: 'json' | 'form'
+      parse(response: UpstreamResponse): Parsed<Token>
+    }
+
+export interface Token {
+  accessToken: Secret
+  /** How long it is good for: seconds from now, or an absolute time in epoch milliseconds. */
+  lifetime: { seconds: number } | { until: number }
+}
+
+/** The providers that a gateway knows, by the name that configurations and replies use. */
+export type Registry = Readonly<Record<string, Adapter>>

@@ -1,0 +1,146 @@
+import { OpenAPIHono } from '@hono/zod-openapi'
+import type { Registry } from './adapter.ts'
+import { authenticator } from './auth.ts'
+import type { Config } from './config.ts'
+import type { Actor } from './connection.ts'
+import type { AuditEvent } from './ledger/event.ts'
+import type { EventFilter } from './ledger/ledger.ts'
+import type { Log } from './log.ts'
+import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
+import { type Problem, refuse } from './problems.ts'
+import { requestIdOf, traceparentOf } from './request-headers.ts'
+import { auditOperations } from './routes/audit.ts'
+import { documentationOperations, type ScriptBody } from './routes/documentation.ts'
+import { healthOperations, type Readiness } from './routes/health.ts'
+import { providerOperations } from './routes/provider.ts'
+import { resourceOperations } from './routes/resource.ts'
+
+/** What the entries hand in: everything that differs between the runtimes. */
+export interface AppParts {
+  config: Config
+  registry: Registry
+  actor(connection: string): Actor | undefined
+  events(filter: EventFilter): Promise<AuditEvent[]>
+  readiness: Readiness
+  referenceScript(): Promise<ScriptBody>
+  /** The peer's address out of what the runtime passes along with a request. */
+  addressOf(environment: unknown): string | null
+  log: Log
+}
+
+const DESCRIPTION =
+  'One `PUT` for every system that hands out credentials. Callers see one normalized model, one honest outcome and ' +
+  'one audit trail; what a provider cannot do is refused by name. A 2xx means that the change is in force everywhere ' +
+  'the provider deploys to, and that its intent and its outcome are recorded.'
+
+/** The stateless front: who calls, is it well formed, which connection, pass it on. */
+export function createApp(parts: AppParts): OpenAPIHono {
+  const app = new OpenAPIHono()
+  const authenticate = authenticator(parts.config.callers, Date.now)
+  let document: object | undefined
+  const operations: Operation[] = [
+    ...resourceOperations(parts),
+    ...auditOperations(parts),
+    ...providerOperations(parts),
+    ...healthOperations(parts.readiness),
+    ...documentationOperations({
+      document: () => (document ??= describe(app)),
+      referenceScript: parts.referenceScript,
+    }),
+  ]
+
+  async function run(operation: Operation, context: OperationContext): Promise<Response> {
+    const fail = (problem: Problem) => problemResponse(problem, context.requestId, context.url.pathname)
+    const query = readQuery(operation, context.url)
+    if (operation.public) return query.ok ? operation.handle(context) : fail(query.problem)
+    const caller = authenticate(context.request.headers)
+    if (!caller.ok) return fail(caller.problem)
+    if (!query.ok) return fail(query.problem)
+    const result = await operation.handle({ ...context, query: query.value, caller: caller.value })
+    return result.ok ? result.value : fail(result.problem)
+  }
+
+  async function answer(
+    request: Request,
+    environment: unknown,
+    operation?: Operation,
+    allow?: string,
+  ): Promise<Response> {
+    const started = performance.now()
+    const requestId = requestIdOf(request.headers)
+    const traceparent = traceparentOf(request.headers)
+    const url = new URL(request.url)
+    const segment = url.pathname.slice(url.pathname.lastIndexOf('/') + 1)
+    const address = parts.addressOf(environment)
+    let response: Response
+    try {
+      response = operation
+        ? await run(operation, { request, url, segment, query: {}, requestId, traceparent, address })
+        : problemResponse(
+            allow
+              ? refuse('method-not-allowed', `this route takes ${allow}`).problem
+              : refuse('not-found', 'there is no such route').problem,
+            requestId,
+            url.pathname,
+          )
+    } catch (error) {
+      parts.log.error('request failed', {
+        requestId,
+        error: error instanceof Error ? (error.stack ?? error.message) : 'unknown',
+      })
+      response = problemResponse(
+        { slug: 'internal-error', detail: 'see the log entry of this request' },
+        requestId,
+        url.pathname,
+      )
+    }
+    if (allow) response.headers.set('allow', allow)
+    response.headers.set('x-request-id', requestId)
+    response.headers.set('traceparent', traceparent)
+    response.headers.set('x-content-type-options', 'nosniff')
+    if (!response.headers.has('cache-control')) response.headers.set('cache-control', 'no-store')
+    parts.log.info('request', {
+      requestId,
+      trace: traceparent.slice(3, 35),
+      method: request.method,
+      route: operation?.path ?? null,
+      status: response.status,
+      durationMs: Math.round(performance.now() - started),
+    })
+    return response
+  }
+
+  for (const [path, routes] of Map.groupBy(operations, ({ path }) => path)) {
+    const pattern = path.replace(/\{(\w+)\}/g, ':$1')
+    for (const operation of routes) {
+      register(app, operation)
+      app.on(operation.method.toUpperCase(), pattern, (c) => answer(c.req.raw, c.env, operation))
+    }
+    // HEAD is answered wherever GET is.
+    const methods = routes.flatMap(({ method }) =>
+      method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()],
+    )
+    app.all(pattern, (c) => answer(c.req.raw, c.env, undefined, methods.join(', ')))
+  }
+  app.notFound((c) => answer(c.req.raw, c.env))
+
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-API-Key',
+  })
+  return app
+}
+
+const describe = (app: OpenAPIHono): object =>
+  app.getOpenAPI31Document({
+    openapi: '3.1.0',
+    info: {
+      title: 'Credential gateway',
+      version: '0.1.0',
+      description: DESCRIPTION,
+      license: { name: 'MIT' },
+    },
+    servers: [{ url: '/' }],
+  })

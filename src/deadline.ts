@@ -1,0 +1,19 @@
+/** The end of a change's time, on the monotonic clock. */
+export class Deadline {
+  readonly #end: number
+
+  constructor(milliseconds: number) {
+    this.#end = performance.now() + milliseconds
+  }
+
+  remainingMs(): number {
+    return Math.max(0, this.#end - performance.now())
+  }
+
+  /** Waits, if the wait leaves some time afterwards; false means that it was not waited. */
+  async sleep(milliseconds: number): Promise<boolean> {
+    if (milliseconds >= this.remainingMs()) return false
+    await new Promise((resolve) => setTimeout(resolve, milliseconds))
+    return true
+  }
+}

@@ -1,0 +1,68 @@
+import { parse, type ValueNode } from '@humanwhocodes/momoa'
+import canonicalize from 'canonicalize'
+
+export type Json = string | number | boolean | null | readonly Json[] | { readonly [member: string]: Json }
+export type JsonObject = { readonly [member: string]: Json }
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** The canonical form of RFC 8785: equal values have equal text, whatever the order of their members. */
+export function canonical(value: unknown): string {
+  const text = canonicalize(value)
+  if (text === undefined) throw new TypeError('a value without a JSON form')
+  return text
+}
+
+/** RFC 6901 §3: `~` and `/` are escaped inside a reference token; §6 puts the pointer into a URI fragment. */
+export const pointer = (path: readonly PropertyKey[]): string =>
+  '#' + path.map((part) => '/' + encodeURI(String(part).replaceAll('~', '~0').replaceAll('/', '~1'))).join('')
+
+/** Nesting that no real body needs; a bound keeps every later walk over the value bounded too. */
+const MAX_DEPTH = 32
+
+/** The first thing wrong with a JSON text that `JSON.parse` would let pass, or undefined. */
+function hazard(node: ValueNode, path: string[]): string | undefined {
+  const place = pointer(path)
+  if (path.length > MAX_DEPTH) return `the value at ${place} is nested deeper than ${MAX_DEPTH} levels`
+  if (node.type === 'Array') {
+    for (const [at, element] of node.elements.entries()) {
+      const found = hazard(element.value, [...path, String(at)])
+      if (found) return found
+    }
+  }
+  if (node.type === 'Object') {
+    const names = new Set<string>()
+    for (const member of node.members) {
+      const name = member.name.type === 'String' ? member.name.value : member.name.name
+      if (name === '__proto__') return `the object at ${place} has a member named __proto__`
+      if (names.has(name)) return `the object at ${place} names ${JSON.stringify(name)} twice`
+      names.add(name)
+      const found = hazard(member.value, [...path, name])
+      if (found) return found
+    }
+  }
+  return undefined
+}
+
+/**
+ * One JSON object out of a request body (RFC 8259). Duplicate members, `__proto__` and deep nesting are refused,
+ * because two readers of such a text can see two different objects.
+ */
+export function parseObject(text: string): { ok: true; value: JsonObject } | { ok: false; detail: string } {
+  let value: Json
+  try {
+    value = JSON.parse(text) as Json
+  } catch {
+    // The engine's message quotes the text, which may hold a secret.
+    return { ok: false, detail: 'the body is not JSON' }
+  }
+  if (!isObject(value)) return { ok: false, detail: 'the body is not a JSON object' }
+  try {
+    const found = hazard(parse(text, { mode: 'json' }).body, [])
+    return found ? { ok: false, detail: found } : { ok: true, value: value as JsonObject }
+  } catch {
+    // The tree parser recurses where JSON.parse does not: what exhausts it is far over MAX_DEPTH.
+    return { ok: false, detail: `the body is nested deeper than ${MAX_DEPTH} levels` }
+  }
+}

@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto'
+import { canonical, type Json } from '../json.ts'
+import type { Kind } from '../model.ts'
+import type { audit } from './schema.ts'
+
+export type EventType = 'intent' | 'attempt' | 'outcome' | 'settled' | 'resolved' | 'refused'
+export type Outcome =
+  | 'applied'
+  | 'rejected'
+  | 'partial'
+  | 'unknown'
+  | 'not_sent'
+  | 'superseded'
+  | 'needs_attention'
+
+export interface Actor {
+  caller: string
+  key: string | null
+  address: string | null
+}
+
+/** One entry of the audit as the outside sees it. Members that do not apply are null, so that its form is stable. */
+export interface AuditEvent {
+  id: string
+  connection: string
+  seq: number
+  at: string
+  type: EventType
+  changeId: string | null
+  actor: Actor | null
+  alias: string | null
+  kind: Kind | null
+  resource: string | null
+  fields: { readonly [field: string]: Json }
+  widens: boolean
+  reason: string | null
+  requestId: string | null
+  outcome: Outcome | null
+  upstream: Json
+  previous: string
+  hash: string
+}
+
+/** `previous` of a chain's first event. */
+export const GENESIS = '0'.repeat(64)
+
+/** SHA-256 over the previous hash and the event's canonical form (RFC 8785), both as UTF-8 text; lower-case hex. */
+export function hashOf({ previous, hash: _hash, ...rest }: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
+  return createHash('sha256').update(previous).update(canonical(rest)).digest('hex')
+}
+
+type Row = typeof audit.$inferSelect
+
+export function toRow(event: AuditEvent): Row {
+  const { actor, fields, upstream, ...same } = event
+  return {
+    ...same,
+    actor: actor?.caller ?? null,
+    actorKey: actor?.key ?? null,
+    actorAddress: actor?.address ?? null,
+    fields: canonical(fields),
+    upstream: upstream === null ? null : canonical(upstream),
+  }
+}
+
+export function toEvent(row: Row): AuditEvent {
+  const { actor, actorKey, actorAddress, fields, upstream, ...same } = row
+  return {
+    ...same,
+    actor: actor === null ? null : { caller: actor, key: actorKey, address: actorAddress },
+    fields: JSON.parse(fields) as AuditEvent['fields'],
+    upstream: upstream === null ? null : (JSON.parse(upstream) as Json),
+  }
+}

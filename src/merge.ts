@@ -1,0 +1,181 @@
+import { z } from 'zod'
+import type { AuditKeys } from './audit-keys.ts'
+import { isObject, type JsonObject, pointer } from './json.ts'
+import {
+  type AnyCapabilities,
+  type AnyValues,
+  type Capability,
+  fieldsOf,
+  isWritable,
+  type Kind,
+  sameValue,
+  schemaFor,
+  type Value,
+} from './model.ts'
+import { type FieldFault, ok, refuse, refuseFields, type Result } from './problems.ts'
+import { Secret } from './secret.ts'
+
+export type Mode = 'merge' | 'replace'
+
+/** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */
+export interface FieldChange {
+  action: 'set' | 'clear'
+  from?: Value
+  to?: Value
+  fingerprint?: string
+}
+export type FieldChanges = Record<string, FieldChange>
+
+export interface Merged {
+  /** What differs from upstream, and so has to be written. */
+  desired: AnyValues
+  changes: FieldChanges
+  widens: boolean
+}
+
+const writable = (capabilities: AnyCapabilities): [string, Capability][] =>
+  Object.entries(capabilities).filter(
+    (entry): entry is [string, Capability] => !!entry[1] && isWritable(entry[1]),
+  )
+
+/** The schema of a PUT body for one provider's kind. */
+export function bodySchema(kind: Kind, capabilities: AnyCapabilities) {
+  return z.strictObject(
+    Object.fromEntries(
+      writable(capabilities).map(([name, capability]) => [
+        name,
+        schemaFor(kind, name, capability).optional(),
+      ]),
+    ),
+  )
+}
+
+/** Every fault of a body at once, or its values: dates in one spelling, secrets wrapped. */
+export function readBody(
+  kind: Kind,
+  capabilities: AnyCapabilities,
+  schema: ReturnType<typeof bodySchema>,
+  body: JsonObject,
+  mode: Mode,
+): Result<AnyValues> {
+  const read = schema.safeParse(body)
+  const faults: FieldFault[] = read.success
+    ? []
+    : read.error.issues.flatMap((issue) => faultsOf(issue, kind, capabilities))
+  if (mode === 'replace') {
+    for (const [name] of writable(capabilities)) {
+      if (name in body) continue
+      faults.push({ pointer: pointer([name]), code: 'incomplete-representation', detail: 'is missing' })
+    }
+  }
+  if (faults.length > 0) return refuseFields(faults)
+  if (Object.keys(body).length === 0) return refuse('validation-failed', 'the body names no field')
+  return ok(read.data as AnyValues)
+}
+
+function faultsOf(issue: z.core.$ZodIssue, kind: Kind, capabilities: AnyCapabilities): FieldFault[] {
+  if (issue.code !== 'unrecognized_keys') {
+    return [{ pointer: pointer(issue.path), code: issue.code.replaceAll('_', '-'), detail: issue.message }]
+  }
+  return issue.keys.map((name) => {
+    const at = pointer([...issue.path, name])
+    if (Object.hasOwn(capabilities, name) && capabilities[name]) {
+      return { pointer: at, code: 'read-only-field', detail: 'cannot be set' }
+    }
+    return Object.hasOwn(fieldsOf(kind), name)
+      ? { pointer: at, code: 'unsupported-field', detail: 'is not supported by the provider' }
+      : { pointer: at, code: 'unsupported-field', detail: `is no field of a ${kind}` }
+  })
+}
+
+/**
+ * What the caller asks for, against what there is: fields that are equal drop out, metadata is merged member by
+ * member. `current` is undefined where the provider cannot be read; then everything sent counts as a change.
+ */
+export function merge(
+  kind: Kind,
+  sent: AnyValues,
+  current: AnyValues | undefined,
+  mode: Mode,
+): Result<Merged> {
+  const desired: AnyValues = {}
+  const changes: FieldChanges = {}
+  let widens = false
+  for (const [name, asked] of Object.entries(sent)) {
+    if (asked === undefined) continue
+    const from = current?.[name]
+    const merging = name === 'metadata' && mode === 'merge' && isObject(asked)
+    if (merging && current && from === undefined) {
+      return refuse(
+        'upstream-failed',
+        'the provider did not tell the metadata that the change would be merged into',
+      )
+    }
+    const to = merging ? mergeMetadata(from, asked as JsonObject) : asked
+    if (sameValue(kind, name, from, to)) continue
+    desired[name] = to
+    if (to instanceof Secret) {
+      changes[name] = { action: 'set' }
+      continue
+    }
+    changes[name] = { action: to === null ? 'clear' : 'set', ...(from !== undefined && { from }), to }
+    if (fieldsOf(kind)[name]?.widens?.(from instanceof Secret ? undefined : from, to)) widens = true
+  }
+  return ok({ desired, changes, widens })
+}
+
+/** Null removes a member (RFC 7396 at the first level). Removing from nothing leaves nothing. */
+function mergeMetadata(from: Value | undefined, asked: JsonObject): Value {
+  const base = isObject(from) ? (from as JsonObject) : {}
+  const merged = Object.fromEntries(
+    Object.entries({ ...base, ...asked }).filter(([name]) => asked[name] !== null),
+  )
+  return from === null && Object.keys(merged).length === 0 ? null : merged
+}
+
+export const HIDDEN = '[hidden]'
+
+/** Values with those that the caller may not read replaced; lists stay lists, so that an adapter can still plan. */
+export function hide(values: AnyValues, readable: readonly string[]): AnyValues {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      readable.includes(name) || value === undefined || value instanceof Secret
+        ? value
+        : Array.isArray(value)
+          ? [HIDDEN]
+          : HIDDEN,
+    ]),
+  )
+}
+
+export function hideChanges(changes: FieldChanges, readable: readonly string[]): FieldChanges {
+  return Object.fromEntries(
+    Object.entries(changes).map(([name, change]) => [
+      name,
+      readable.includes(name)
+        ? change
+        : { ...change, ...('from' in change && { from: HIDDEN }), ...('to' in change && { to: HIDDEN }) },
+    ]),
+  )
+}
+
+/** Adds fingerprints of the secrets in a change that is about to be made. */
+export function withFingerprints(
+  kind: Kind,
+  resource: string,
+  { desired, changes }: Merged,
+  keys: AuditKeys,
+): FieldChanges {
+  return Object.fromEntries(
+    Object.entries(changes).map(([name, change]) => {
+      const value = desired[name]
+      return [
+        name,
+        value instanceof Secret
+          ? { ...change, fingerprint: keys.fingerprint(kind, resource, name, value) }
+          : change,
+      ]
+    }),
+  )
+}

@@ -1,0 +1,139 @@
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
+import type { Caller } from './auth.ts'
+import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } from './problems.ts'
+
+/** What a handler gets: the request's parts that every operation needs, already checked. */
+export interface OperationContext {
+  request: Request
+  url: URL
+  /** The last path segment as it came over the wire, still encoded. */
+  segment: string
+  query: Record<string, string>
+  requestId: string
+  traceparent: string
+  /** The peer's address, where the runtime tells it. */
+  address: string | null
+}
+export type CallerContext = OperationContext & { caller: Caller }
+
+interface Common {
+  method: 'get' | 'put' | 'post'
+  /** `{id}` is the only path parameter. */
+  path: string
+  summary: string
+  description?: string
+  tag: string
+  query?: z.ZodObject
+  headers?: z.ZodObject
+  body?: { schema: z.ZodType; examples: Record<string, { summary: string; value: unknown }> }
+  success: Record<number, { description: string; content?: Record<string, { schema: z.ZodType }> }>
+  problems: readonly ProblemSlug[]
+}
+
+/** One route: schema and handler together. The document and the dispatcher both read it, so they cannot disagree. */
+export type Operation =
+  | (Common & { public: true; handle(context: OperationContext): Promise<Response> | Response })
+  | (Common & { public?: never; handle(context: CallerContext): Promise<Result<Response>> })
+
+export const problemSchema = z
+  .looseObject({
+    type: z.string().openapi({ example: '/problems/unsupported-field' }),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    instance: z.string(),
+    requestId: z.string(),
+    retryable: z.boolean(),
+    changeId: z.string().optional(),
+    outcome: z.string().optional(),
+    errors: z.array(z.object({ pointer: z.string(), code: z.string(), detail: z.string() })).optional(),
+  })
+  .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
+
+/** Every operation may answer these; those without a caller never see the first two. */
+const always = ['invalid-query', 'internal-error', 'not-ready'] as const
+const withCaller = ['unauthenticated', 'invalid-header', 'forbidden'] as const
+
+export function register(app: OpenAPIHono, operation: Operation): void {
+  const { method, path, summary, description, tag, query, headers, body, success } = operation
+  const slugs = [...new Set([...always, ...(operation.public ? [] : withCaller), ...operation.problems])]
+  const byStatus = Map.groupBy(slugs.toSorted(), (slug) => problems[slug].status)
+  const refusals = Object.fromEntries(
+    [...byStatus].map(([status, list]) => [
+      status,
+      {
+        description: list.map((slug) => `\`${slug}\`: ${problems[slug].title}`).join('; '),
+        content: { 'application/problem+json': { schema: problemSchema } },
+      },
+    ]),
+  )
+  const id = z
+    .string()
+    .openapi({
+      description: 'An id (`{connection}:{key}`) or an alias.',
+      example: 'apinizer:MyProject:api-user',
+    })
+  app.openAPIRegistry.registerPath({
+    method,
+    path,
+    summary,
+    ...(description && { description }),
+    tags: [tag],
+    operationId: `${method}${path.replace(/[{}]/g, '').replace(/[/.]+(\w?)/g, (_, c: string) => c.toUpperCase())}`,
+    security: operation.public ? [] : [{ bearer: [] }, { apiKey: [] }],
+    request: {
+      ...(path.includes('{id}') && { params: z.object({ id }) }),
+      ...(path.includes('{slug}') && {
+        params: z.object({ slug: z.enum(Object.keys(problems) as [ProblemSlug]) }),
+      }),
+      ...(query && { query }),
+      ...(headers && { headers }),
+      ...(body && { body: { required: true, content: { 'application/json': body } } }),
+    },
+    responses: { ...success, ...refusals },
+  })
+}
+
+/** The query's values, each at most once and only those that the operation knows. Values are never repeated in a fault. */
+export function readQuery(operation: Operation, url: URL): Result<Record<string, string>> {
+  const names = [...url.searchParams.keys()]
+  const twice = names.find((name, index) => names.indexOf(name) !== index)
+  if (twice !== undefined) return refuse('invalid-query', 'a query parameter is given twice')
+  const schema = z.strictObject(operation.query?.shape ?? {})
+  const read = schema.safeParse(Object.fromEntries(url.searchParams))
+  if (read.success) return ok(read.data as Record<string, string>)
+  const known = read.error.issues.flatMap((issue) =>
+    issue.path[0] === undefined ? [] : [String(issue.path[0])],
+  )
+  const unknown = read.error.issues.some((issue) => issue.code === 'unrecognized_keys')
+  const expected = Object.keys(operation.query?.shape ?? {}).join(', ') || 'none'
+  return refuse(
+    'invalid-query',
+    [
+      ...(unknown ? [`a query parameter is unknown; this operation takes ${expected}`] : []),
+      ...known.map((name) => `${name} has a value that is not listed`),
+    ].join('; '),
+  )
+}
+
+export function problemResponse(problem: Problem, requestId: string, pathname: string): Response {
+  const { status, title, retryable } = problems[problem.slug]
+  const { slug, detail, errors, changeId, outcome, retryAfterSeconds, extension } = problem
+  const document = {
+    type: `/problems/${slug}`,
+    title,
+    status,
+    detail,
+    instance: changeId ? `/changes/${changeId}` : pathname,
+    requestId,
+    retryable,
+    ...(changeId && { changeId }),
+    ...(outcome && { outcome }),
+    ...(errors && { errors }),
+    ...extension,
+  }
+  const headers = new Headers({ 'content-type': 'application/problem+json' })
+  if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
+  if (status === 401) headers.set('www-authenticate', 'Bearer realm="credential-gateway"')
+  return new Response(JSON.stringify(document), { status, headers })
+}

@@ -1,0 +1,70 @@
+import type { Current, KindSpec, Ref } from './adapter.ts'
+import { ok, type Problem, type Result } from './problems.ts'
+import type { Deadline } from './deadline.ts'
+import type { Exchange, Verdict } from './exchange.ts'
+import type { Kind } from './model.ts'
+
+/** Attempts of one read or one change. */
+export const MAX_ATTEMPTS = 3
+
+/** Full jitter: somewhere between nothing and twice as much as the time before. Milliseconds. */
+export const backoffMs = (attempt: number): number => Math.random() * 100 * 2 ** attempt
+
+/** What a caller is told when the provider gave no answer that can be read. */
+export function problemOf(verdict: Exclude<Verdict<unknown>, { kind: 'answered' }>): Problem {
+  switch (verdict.kind) {
+    case 'not_sent':
+      return { slug: 'upstream-unavailable', detail: verdict.detail, retryAfterSeconds: 1 }
+    case 'throttled':
+      return {
+        slug: 'upstream-rate-limited',
+        detail: 'the provider’s rate limit is spent',
+        retryAfterSeconds: Math.max(1, Math.ceil(verdict.waitMs / 1000)),
+      }
+    case 'refused':
+      return toProblem(verdict.refusal)
+    case 'unknown':
+      return { slug: 'upstream-failed', detail: `the provider could not be read: ${verdict.detail}` }
+  }
+}
+
+export const toProblem = ({
+  problem,
+  detail,
+  errors,
+}: {
+  problem: Problem['slug']
+  detail: string
+  errors?: Problem['errors']
+}): Problem => ({
+  slug: problem,
+  detail,
+  ...(errors && { errors }),
+})
+
+/** Reads a resource's state back. Reading changes nothing, so every kind of failure may be tried again. */
+export async function readBack<K extends Kind>(
+  read: NonNullable<KindSpec<K>['read']>,
+  ref: Ref,
+  exchange: Exchange,
+  deadline: Deadline,
+  traceparent: string,
+): Promise<Result<Current<K>>> {
+  for (let attempt = 1; ; attempt++) {
+    const verdict = await exchange(
+      read.request(ref),
+      (response) => read.parse(ref, response),
+      deadline,
+      traceparent,
+    )
+    if (verdict.kind === 'answered') {
+      return verdict.parsed.ok
+        ? ok(verdict.parsed.value)
+        : { ok: false, problem: toProblem(verdict.parsed.refusal) }
+    }
+    if (verdict.kind === 'refused' || attempt === MAX_ATTEMPTS)
+      return { ok: false, problem: problemOf(verdict) }
+    const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempt)
+    if (!(await deadline.sleep(wait))) return { ok: false, problem: problemOf(verdict) }
+  }
+}

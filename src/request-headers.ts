@@ -1,0 +1,50 @@
+import { randomBytes } from 'node:crypto'
+import { v7 as uuidv7 } from 'uuid'
+import { ok, refuse, type Result } from './problems.ts'
+
+/** Taken over when it is 1 to 128 visible characters without quotes or commas, else made. */
+export const requestIdOf = (headers: Headers): string => {
+  const given = headers.get('x-request-id')
+  return given !== null && /^[A-Za-z0-9._:@/+=-]{1,128}$/.test(given) ? given : uuidv7()
+}
+
+/** W3C Trace Context §3.2: taken over when well formed, else a new trace begins here. */
+export function traceparentOf(headers: Headers): string {
+  const given = headers.get('traceparent') ?? ''
+  const [, version, trace, parent] =
+    /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$/.exec(given) ?? []
+  const valid = version === '00' && !/^0+$/.test(trace ?? '') && !/^0+$/.test(parent ?? '')
+  return valid ? given : `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`
+}
+
+/** Percent-encoded UTF-8, at most 500 characters after decoding. */
+export function changeReasonOf(headers: Headers): Result<string | undefined> {
+  const given = headers.get('x-change-reason')
+  if (given === null) return ok(undefined)
+  let reason: string
+  try {
+    reason = decodeURIComponent(given)
+  } catch {
+    return refuse('invalid-header', 'X-Change-Reason is not percent-encoded UTF-8')
+  }
+  if (reason.length > 500) return refuse('invalid-header', 'X-Change-Reason is longer than 500 characters')
+  return /\p{Cc}/u.test(reason)
+    ? refuse('invalid-header', 'X-Change-Reason holds a control character')
+    : ok(reason)
+}
+
+const TAG = /^(W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/
+
+/** The members of `If-Match` or `If-None-Match` (RFC 9110 §13.1), or `*`. */
+export function entityTagsOf(
+  headers: Headers,
+  name: 'if-match' | 'if-none-match',
+): Result<string[] | undefined> {
+  const given = headers.get(name)
+  if (given === null) return ok(undefined)
+  const tags = given.split(',').map((tag) => tag.trim())
+  if (tags.length === 1 && tags[0] === '*') return ok(tags)
+  return tags.every((tag) => TAG.test(tag))
+    ? ok(tags)
+    : refuse('invalid-header', `${name} is not a list of entity tags`)
+}

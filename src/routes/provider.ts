@@ -1,0 +1,113 @@
+import { z } from '@hono/zod-openapi'
+import type { Registry } from '../adapter.ts'
+import { touchesConnection } from '../auth.ts'
+import type { Config } from '../config.ts'
+import { type AnyCapabilities, fieldsOf, kinds } from '../model.ts'
+import type { Operation } from '../operation.ts'
+import { ok } from '../problems.ts'
+
+const capability = z
+  .object({
+    mutability: z.enum(['readWrite', 'writeOnly', 'readOnly', 'immutable', 'unsupported']),
+    upstream: z.string().optional().openapi({ description: 'Its name at the provider.' }),
+    nullable: z.boolean().optional(),
+    minimum: z.number().optional(),
+    maximum: z.number().optional(),
+    maxItems: z.number().optional(),
+  })
+  .openapi('Capability', {
+    description: 'What a provider can do with a field (the words of SCIM, RFC 7643 §7).',
+  })
+
+const provider = z
+  .object({
+    name: z.string(),
+    kinds: z.record(
+      z.string(),
+      z.object({
+        key: z
+          .string()
+          .openapi({
+            description: 'The grammar of the id behind the connection’s name.',
+            example: '{projectName}:{username}',
+          }),
+        readable: z.boolean(),
+        fields: z.record(z.string(), capability),
+      }),
+    ),
+  })
+  .openapi('Provider')
+
+const connection = z
+  .object({ name: z.string(), provider: z.string(), kinds: z.array(z.enum(kinds)) })
+  .openapi('Connection')
+
+const page = (item: z.ZodType) => ({
+  'application/json': { schema: z.object({ data: z.array(item), nextCursor: z.string().nullable() }) },
+})
+const list = (data: unknown[]): Response =>
+  new Response(JSON.stringify({ data, nextCursor: null }), {
+    headers: { 'content-type': 'application/json' },
+  })
+
+/** What each provider can do: the adapters' own tables, with `unsupported` spelled out. */
+function describe(registry: Registry) {
+  return Object.entries(registry).map(([name, adapter]) => ({
+    name,
+    kinds: Object.fromEntries(
+      kinds.flatMap((kind) => {
+        const spec = adapter.kinds[kind]
+        if (!spec) return []
+        const capabilities: AnyCapabilities = spec.fields
+        const fields = Object.fromEntries(
+          Object.keys(fieldsOf(kind)).map((field) => [
+            field,
+            capabilities[field] ?? { mutability: 'unsupported' },
+          ]),
+        )
+        const key = spec.key.map((part) => `{${part}}`).join(':')
+        return [[kind, { key, readable: spec.read !== undefined, fields }]]
+      }),
+    ),
+  }))
+}
+
+export function providerOperations({
+  registry,
+  config,
+}: {
+  registry: Registry
+  config: Config
+}): Operation[] {
+  return [
+    {
+      method: 'get',
+      path: '/providers',
+      tag: 'Providers',
+      summary: 'List the providers and what each can do with every field',
+      success: { 200: { description: 'All of them.', content: page(provider) } },
+      problems: [],
+      handle: async () => ok(list(describe(registry))),
+    },
+    {
+      method: 'get',
+      path: '/connections',
+      tag: 'Providers',
+      summary: 'List the connections that the caller’s rules touch',
+      success: { 200: { description: 'Without addresses and secrets.', content: page(connection) } },
+      problems: [],
+      handle: async ({ caller }) =>
+        ok(
+          list(
+            [...config.connections.values()]
+              .filter(({ name }) => touchesConnection(caller, name))
+              .map(({ name, provider }) => ({
+                name,
+                provider,
+                kinds: Object.keys(registry[provider]?.kinds ?? {}),
+              })),
+          ),
+        ),
+    },
+  ]
+}

@@ -1,0 +1,125 @@
+import { createFetch } from 'ofetch'
+import type { Body, UpstreamRequest, UpstreamResponse } from './adapter.ts'
+import { encodePart } from './resource-id.ts'
+import { Secret } from './secret.ts'
+
+/** The gateway's only way out. Bodies are unwrapped here and nowhere else. */
+export type Send = (request: OutgoingRequest) => Promise<Answer>
+
+export interface OutgoingRequest extends UpstreamRequest {
+  baseUrl: string
+  /** Headers that sign in; their values are secret. */
+  credentials: Readonly<Record<string, Secret>>
+  traceparent: string
+  /** Milliseconds until the attempt is given up. */
+  timeoutMs: number
+  encoding?: 'json' | 'form'
+}
+
+export type Answer =
+  | { received: true; response: UpstreamResponse }
+  /** `sent: false` is a proof that no byte of the request reached the provider. */
+  | { received: false; sent: boolean; detail: string }
+
+/** Bytes of an answer that are read: a list may be long, a single resource is not. */
+const MAX_BYTES = { GET: 16 << 20, other: 1 << 20 }
+
+/**
+ * The URL of a request, or undefined when the finished URL is not what the template says. It is compared as text after
+ * parsing, so that nothing that URL resolution would change ("..", "\", a second "?") can be sent.
+ */
+export function buildUrl(
+  baseUrl: string,
+  { template, ref }: Pick<UpstreamRequest, 'template' | 'ref'>,
+): URL | undefined {
+  const expanded = template.replace(/\{(\w+)\}/g, (_, name: string) => encodePart(ref[name] ?? ''))
+  const text = baseUrl + expanded
+  if (!URL.canParse(text)) return undefined
+  const url = new URL(text)
+  const segments = (path: string) => path.split('?')[0]?.split('/').length
+  return url.href === text && segments(expanded) === segments(template) ? url : undefined
+}
+
+/** The path with its query, as it goes over the wire. */
+export const pathOf = (url: URL): string => url.pathname + url.search
+
+/** Serializes a body and opens its secrets. `JSON.stringify` would see `toJSON` first, so the holder is asked. */
+function serialize(body: Body, encoding: 'json' | 'form'): string {
+  if (encoding === 'form') {
+    const fields = Object.entries(body as Record<string, string | Secret>)
+    return new URLSearchParams(
+      fields.map(
+        ([name, value]) => [name, value instanceof Secret ? value.expose() : value] as [string, string],
+      ),
+    ).toString()
+  }
+  return JSON.stringify(body, function (this: Record<string, unknown>, key, value: unknown) {
+    const held = this[key]
+    return held instanceof Secret ? held.expose() : value
+  })
+}
+
+async function readText(response: Response, limit: number): Promise<string | undefined> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  const reader = (response.body as ReadableStream<Uint8Array> | null)?.getReader()
+  if (!reader) return ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return new TextDecoder().decode(Buffer.concat(chunks))
+    size += value.length
+    if (size > limit) {
+      await reader.cancel()
+      return undefined
+    }
+    chunks.push(value)
+  }
+}
+
+function parseJson(text: string | undefined): unknown {
+  try {
+    return text ? JSON.parse(text) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * @param fetcher The runtime's fetch.
+ * @param provesUnsent Whether an error that it threw proves that nothing was sent; runtimes differ in what they tell.
+ */
+export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown) => boolean): Send {
+  const client = createFetch({ fetch: fetcher })
+
+  return async (request) => {
+    const url = buildUrl(request.baseUrl, request)
+    if (!url) return { received: false, sent: false, detail: 'the id does not fit the provider’s address' }
+    const headers: Record<string, string> = { ...request.headers, traceparent: request.traceparent }
+    for (const [name, value] of Object.entries(request.credentials)) headers[name] = value.expose()
+    let response: Response
+    try {
+      response = await client.raw(url.href, {
+        method: request.method,
+        headers,
+        ...(request.body !== undefined && { body: serialize(request.body, request.encoding ?? 'json') }),
+        signal: AbortSignal.timeout(Math.max(1, Math.ceil(request.timeoutMs))),
+        redirect: 'manual',
+        retry: false,
+        ignoreResponseError: true,
+        responseType: 'stream',
+      })
+    } catch (error) {
+      // The error holds headers and body of the request: it ends here.
+      return provesUnsent(error)
+        ? { received: false, sent: false, detail: 'no connection to the provider' }
+        : { received: false, sent: true, detail: 'the connection ended before an answer' }
+    }
+    const received = { status: response.status, headers: Object.fromEntries(response.headers) }
+    try {
+      const text = await readText(response, request.method === 'GET' ? MAX_BYTES.GET : MAX_BYTES.other)
+      return { received: true, response: { ...received, body: parseJson(text) } }
+    } catch {
+      return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }
+    }
+  }
+}
