@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto'
+import type { Sandbox } from '../sandbox/server.ts'
+
+/** Keys of the test's callers. The texts are fixed, so that one configuration serves every process. */
+export const keys = {
+  admin: apiKey('admin'),
+  reader: apiKey('reader'),
+  planner: apiKey('planner'),
+  /** Only `name` and `enabled` of one Apinizer project. */
+  narrow: apiKey('narrow'),
+  /** Writes everything and reads nothing. */
+  blind: apiKey('blind'),
+  auditor: apiKey('auditor'),
+  expired: apiKey('expired'),
+  /** A second key of `admin`. */
+  rotated: apiKey('rotated'),
+}
+
+function apiKey(id: string): string {
+  return `cgw_${id}_${createHash('sha256').update(`test key ${id}`).digest('base64url')}`
+}
+
+export const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
+
+const everything = { kinds: ['credential', 'role', 'permission'], ids: ['*'], fields: ['*'] }
+
+const caller = (name: string, ids: string[], allow: object[], expiresAt: string | null = null) => ({
+  name,
+  keys: ids.map((id) => ({ id, sha256: sha256(apiKey(id)), expiresAt })),
+  allow,
+})
+
+/** Secrets that the configuration refers to. */
+export const environment = {
+  CL_CLIENT_ID: 'sandbox-client-id',
+  CL_CLIENT_SECRET: 'sandbox-client-secret',
+  CL_READER_ID: 'sandbox-reader-id',
+  CL_READER_SECRET: 'sandbox-reader-secret',
+  DISCUE_API_KEY: 'sandbox-discue-key',
+  DISCUE_LIMITED_KEY: 'sandbox-discue-limited-key',
+  APINIZER_TOKEN: 'sandbox-token',
+  APINIZER_READONLY: 'sandbox-token-readonly',
+  APINIZER_USER: 'sandbox-user',
+  APINIZER_PASSWORD: 'sandbox-password',
+}
+
+/** A port of the reserved range on which nothing listens. */
+const NOWHERE = 'http://127.0.0.1:1'
+
+/** One document with a connection for every way of being configured that a suite needs. */
+export function configuration(urls: Sandbox['urls']): object {
+  const commerceLayer = {
+    provider: 'commerce-layer',
+    baseUrl: urls.commerceLayer,
+    authUrl: urls.commerceLayerAuth,
+    clientId: { env: 'CL_CLIENT_ID' },
+    clientSecret: { env: 'CL_CLIENT_SECRET' },
+  }
+  const discue = { provider: 'discue', baseUrl: urls.discue, apiKey: { env: 'DISCUE_API_KEY' } }
+  const apinizer = { provider: 'apinizer', baseUrl: urls.apinizer, token: { env: 'APINIZER_TOKEN' } }
+  return {
+    connections: {
+      'commerce-layer': commerceLayer,
+      'cl-reader': {
+        ...commerceLayer,
+        clientId: { env: 'CL_READER_ID' },
+        clientSecret: { env: 'CL_READER_SECRET' },
+      },
+      'cl-careful': { ...commerceLayer, requireIfMatch: true },
+      'cl-hiding': { ...commerceLayer, hideMetadata: true },
+      'cl-short': { ...commerceLayer, deadlineMs: 1500 },
+      discue,
+      'discue-limited': { ...discue, apiKey: { env: 'DISCUE_LIMITED_KEY' } },
+      'discue-nowhere': { ...discue, baseUrl: NOWHERE },
+      'discue-short': { ...discue, deadlineMs: 1500 },
+      apinizer: { ...apinizer, self: ['apinizer:MyProject:gateway-itself'] },
+      'apinizer-login': {
+        provider: 'apinizer',
+        baseUrl: urls.apinizer,
+        clientId: { env: 'APINIZER_USER' },
+        clientSecret: { env: 'APINIZER_PASSWORD' },
+      },
+      'apinizer-readonly': { ...apinizer, token: { env: 'APINIZER_READONLY' } },
+    },
+    aliases: { 'seed-credential': 'commerce-layer:xYZkjABcde', 'billing-worker': 'apinizer:MyProject:api-user' },
+    callers: [
+      caller('admin', ['admin', 'rotated'], [{ ...everything, actions: ['read', 'write', 'audit', 'resolve'] }]),
+      caller('reader', ['reader'], [{ ...everything, kinds: ['credential'], actions: ['read'] }]),
+      caller('planner', ['planner'], [{ ...everything, actions: ['plan'] }]),
+      caller('narrow', ['narrow'], [
+        {
+          actions: ['read', 'write'],
+          kinds: ['credential'],
+          ids: ['apinizer:Narrow:*'],
+          fields: ['name', 'enabled', 'secret'],
+        },
+      ]),
+      caller('blind', ['blind'], [{ ...everything, actions: ['write'] }]),
+      caller('auditor', ['auditor'], [
+        { actions: ['audit'], kinds: ['credential'], ids: ['discue:*'], fields: ['*'] },
+      ]),
+      caller('expired', ['expired'], [{ ...everything, actions: ['read', 'write'] }], '2020-01-01T00:00:00Z'),
+    ],
+  }
+}
