@@ -7,6 +7,7 @@ import type { AuditEvent } from './ledger/event.ts'
 import type { EventFilter } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
+import { openApiDocument } from './openapi.ts'
 import { type Problem, refuse } from './problems.ts'
 import { requestIdOf, traceparentOf } from './request-headers.ts'
 import { auditOperations } from './routes/audit.ts'
@@ -28,11 +29,6 @@ export interface AppParts {
   log: Log
 }
 
-const DESCRIPTION =
-  'One `PUT` for every system that hands out credentials. Callers see one normalized model, one honest outcome and ' +
-  'one audit trail; what a provider cannot do is refused by name. A 2xx means that the change is in force everywhere ' +
-  'the provider deploys to, and that its intent and its outcome are recorded.'
-
 /** The stateless front: who calls, is it well formed, which connection, pass it on. */
 export function createApp(parts: AppParts): OpenAPIHono {
   const app = new OpenAPIHono()
@@ -44,7 +40,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     ...providerOperations(parts),
     ...healthOperations(parts.readiness),
     ...documentationOperations({
-      document: () => (document ??= describe(app)),
+      document: () => (document ??= openApiDocument(app)),
       referenceScript: parts.referenceScript,
     }),
   ]
@@ -132,15 +128,3 @@ export function createApp(parts: AppParts): OpenAPIHono {
   })
   return app
 }
-
-const describe = (app: OpenAPIHono): object =>
-  app.getOpenAPI31Document({
-    openapi: '3.1.0',
-    info: {
-      title: 'Credential gateway',
-      version: '0.1.0',
-      description: DESCRIPTION,
-      license: { name: 'MIT' },
-    },
-    servers: [{ url: '/' }],
-  })

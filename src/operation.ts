@@ -67,12 +67,10 @@ export function register(app: OpenAPIHono, operation: Operation): void {
       },
     ]),
   )
-  const id = z
-    .string()
-    .openapi({
-      description: 'An id (`{connection}:{key}`) or an alias.',
-      example: 'apinizer:MyProject:api-user',
-    })
+  const id = z.string().openapi({
+    description: 'An id (`{connection}:{key}`) or an alias.',
+    example: 'apinizer:MyProject:api-user',
+  })
   app.openAPIRegistry.registerPath({
     method,
     path,

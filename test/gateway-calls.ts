@@ -1,5 +1,5 @@
 import { gatewayFetch } from '#gateway'
-import { inject } from 'vitest'
+import { expect, inject } from 'vitest'
 import { keys } from './configuration.ts'
 import { controlOf, type Json } from './sandbox-calls.ts'
 
@@ -31,9 +31,35 @@ export async function call(
     },
     ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
   })
+  await expectDocumented(method, path, response)
   const text = await response.text()
   const json = response.headers.get('content-type')?.includes('json')
   return { status: response.status, headers: response.headers, body: json ? JSON.parse(text) : text }
+}
+
+let paths: Promise<Record<string, Json>> | undefined
+
+/** Every answer of every suite is one that the OpenAPI document lists for its operation. */
+async function expectDocumented(method: string, path: string, response: Response): Promise<void> {
+  paths ??= gatewayFetch('/openapi.json').then(async (answer) => ((await answer.json()) as Json).paths)
+  const known = await paths
+  const [pathname = ''] = path.split('?')
+  const template = Object.keys(known).find((one) =>
+    new RegExp(`^${one.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
+  )
+  const operation =
+    template === undefined ? undefined : known[template][method === 'HEAD' ? 'get' : method.toLowerCase()]
+  if (!operation) {
+    expect([404, 405]).toContain(response.status)
+    return
+  }
+  const documented = operation.responses[response.status]
+  expect(
+    documented,
+    `${method} ${template} answered ${response.status}, which is not documented`,
+  ).toBeDefined()
+  const type = response.headers.get('content-type')?.split(';')[0]
+  if (type) expect(Object.keys(documented.content ?? {})).toContain(type)
 }
 
 export const put = (path: string, body: unknown, options?: CallOptions) => call('PUT', path, body, options)
@@ -53,7 +79,9 @@ let minted = 0
 /** A fresh opaque id of 10 characters, as Commerce Layer makes them. */
 export const freshId = (): string => {
   minted += 1
-  return `t${process.pid.toString(36)}${minted.toString(36)}${Math.random().toString(36).slice(2, 12)}`.slice(0, 10).padEnd(10, '0')
+  return `t${process.pid.toString(36)}${minted.toString(36)}${Math.random().toString(36).slice(2, 12)}`
+    .slice(0, 10)
+    .padEnd(10, '0')
 }
 
 /** The audit's events of one resource, oldest first. */
@@ -63,7 +91,9 @@ export async function eventsOf(resource: string): Promise<Json[]> {
 }
 
 /** A new Apinizer credential in a project of its own, so that faults and requests can be told apart by path. */
-export async function mintApinizer(values: object = {}): Promise<{ id: string; project: string; state: () => Promise<Json> }> {
+export async function mintApinizer(
+  values: object = {},
+): Promise<{ id: string; project: string; state: () => Promise<Json> }> {
   const project = `P${freshId()}`
   const { apinizer } = providers()
   await apinizer.mint('credential', `${project}/api-user`, {
@@ -84,7 +114,10 @@ export async function mintApinizer(values: object = {}): Promise<{ id: string; p
   }
 }
 
-export async function mintCommerceLayer(type: 'api_credentials' | 'roles' | 'permissions', attributes: object = {}): Promise<string> {
+export async function mintCommerceLayer(
+  type: 'api_credentials' | 'roles' | 'permissions',
+  attributes: object = {},
+): Promise<string> {
   const id = freshId()
   await providers().commerceLayer.mint(type, id, { attributes })
   return id

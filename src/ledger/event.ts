@@ -45,7 +45,11 @@ export interface AuditEvent {
 export const GENESIS = '0'.repeat(64)
 
 /** SHA-256 over the previous hash and the event's canonical form (RFC 8785), both as UTF-8 text; lower-case hex. */
-export function hashOf({ previous, hash: _hash, ...rest }: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
+export function hashOf({
+  previous,
+  hash: _hash,
+  ...rest
+}: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
   return createHash('sha256').update(previous).update(canonical(rest)).digest('hex')
 }
 

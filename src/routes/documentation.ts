@@ -49,6 +49,7 @@ const START = `Scalar.createApiReference('#reference', ${JSON.stringify({
   agent: { disabled: true },
   mcp: { disabled: true },
   defaultOpenAllTags: true,
+  authentication: { preferredSecurityScheme: 'apiKey' },
 })})`
 
 const text = (description: string, type: string) => ({

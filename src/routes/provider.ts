@@ -25,12 +25,10 @@ const provider = z
     kinds: z.record(
       z.string(),
       z.object({
-        key: z
-          .string()
-          .openapi({
-            description: 'The grammar of the id behind the connection’s name.',
-            example: '{projectName}:{username}',
-          }),
+        key: z.string().openapi({
+          description: 'The grammar of the id behind the connection’s name.',
+          example: '{projectName}:{username}',
+        }),
         readable: z.boolean(),
         fields: z.record(z.string(), capability),
       }),

@@ -57,12 +57,12 @@ async function get(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   if (!actor) return refuse('not-found', ABSENT)
   const read = hushed(await actor.read({ kind, address, readable, requestId, traceparent }))
   if (!read.ok) return read
-  const { etag, ...resource } = read.value
+  const { etag } = read.value
   const headers = etag === undefined ? {} : { etag }
   // Weak comparison, as RFC 9110 §13.1.2 asks of If-None-Match.
   const held = tags.value?.some((tag) => tag === '*' || tag.replace(/^W\//, '') === etag)
   if (etag !== undefined && held) return ok(new Response(null, { status: 304, headers }))
-  return ok(json(read.value.etag === undefined ? resource : { ...resource, etag }, headers))
+  return ok(json(read.value, headers))
 }
 
 async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext): Promise<Result<Response>> {
@@ -192,38 +192,35 @@ function updateSchema(registry: Registry, kind: Kind): z.ZodType {
       ] as const,
     ]
   })
-  return z
-    .strictObject(Object.fromEntries(fields))
-    .openapi(`${title(kind)}Update`, {
-      description: 'Absent keeps, null clears where the provider allows it, a value sets.',
-    })
+  return z.strictObject(Object.fromEntries(fields)).openapi(`${title(kind)}Update`, {
+    description: 'Absent keeps, null clears where the provider allows it, a value sets.',
+  })
 }
 
 function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
-  const hidden = z.literal('[hidden]')
-  const fields = Object.entries(fieldsOf(kind)).flatMap(([name, { about }]) => {
+  const fields = Object.entries(fieldsOf(kind)).flatMap(([name, { about, example }]) => {
     const readable = capabilitiesOf(registry, kind, name).filter((one) => one.mutability !== 'writeOnly')
     if (readable.length === 0) return []
-    return [
-      [
-        name,
-        z
-          .union([shape(kind, name), hidden, z.null()])
-          .optional()
-          .openapi({ description: about }),
-      ] as const,
-    ]
+    const values = shape(kind, name)
+    // Texts and lists of texts have room for `[hidden]` already.
+    const textual = values instanceof z.ZodString || values instanceof z.ZodArray
+    const shown = textual ? values.nullable() : z.union([values, z.literal('[hidden]'), z.null()])
+    return [[name, shown.optional().openapi({ description: about, example })] as const]
   })
   return z
     .object({
       id: z.string().openapi({ description: 'The canonical id.', example: 'apinizer:MyProject:api-user' }),
-      connection: z.string(),
-      provider: z.string(),
+      connection: z.string().openapi({ example: 'apinizer' }),
+      provider: z.string().openapi({ example: 'apinizer' }),
       readable: z.boolean().openapi({
         description:
           'False where the provider cannot be read: the values are the last that the gateway applied.',
+        example: true,
       }),
-      etag: z.string().optional(),
+      etag: z.string().optional().openapi({
+        description: 'For `If-Match`; it reveals no value.',
+        example: '"Mopk37agBfpj9SOOaRoV7HLtXr4m0dDT"',
+      }),
       ...Object.fromEntries(fields),
     })
     .openapi(title(kind), { description: 'A field that the caller may not read is `[hidden]`.' })

@@ -1,6 +1,15 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { eventsOf, get, mintApinizer, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
+import { sha256 } from '../configuration.ts'
+import {
+  eventsOf,
+  get,
+  mintApinizer,
+  mintCommerceLayer,
+  mintDiscue,
+  providers,
+  put,
+} from '../gateway-calls.ts'
 
 useGateway()
 
@@ -16,12 +25,18 @@ async function expectRecorded(resource: string) {
     ['outcome', 'applied'],
   ])
   expect(events[0].changeId).toBe(events[1].changeId)
-  for (const event of events) expect(event).toMatchObject({ actor: { caller: 'admin', key: 'admin' }, resource })
+  for (const event of events)
+    expect(event).toMatchObject({ actor: { caller: 'admin', key: 'admin' }, resource })
 }
 
 describe('the five upstream operations', () => {
   test.each([
-    ['credentials', 'api_credentials', { reference: 'vault:1', roles: ['ABCRtyUpBa'] }, { reference: 'vault:1' }],
+    [
+      'credentials',
+      'api_credentials',
+      { reference: 'vault:1', roles: ['ABCRtyUpBa'] },
+      { reference: 'vault:1' },
+    ],
     ['roles', 'roles', { name: 'Catalog editors' }, { name: 'Catalog editors' }],
     ['permissions', 'permissions', { canRead: true, reference: null }, { can_read: true, reference: null }],
   ] as const)('commerce layer, %s', async (route, type, body, attributes) => {
@@ -29,7 +44,11 @@ describe('the five upstream operations', () => {
     const id = `commerce-layer:${key}`
     const reply = await put(`/${route}/${id}`, body)
     expect(reply.status).toBe(200)
-    expect(reply.body).toMatchObject({ outcome: 'applied', changed: true, upstream: { method: 'PATCH', status: 200, attempts: 1 } })
+    expect(reply.body).toMatchObject({
+      outcome: 'applied',
+      changed: true,
+      upstream: { method: 'PATCH', status: 200, attempts: 1 },
+    })
     const [entry, ...more] = await applied(providers().commerceLayer, key)
     expect(more).toEqual([])
     expect(entry.body).toEqual({
@@ -52,7 +71,13 @@ describe('the five upstream operations', () => {
     const name = `example.com/${key}`
     const reply = await put(`/credentials/discue:${key}`, { name })
     expect(reply.status).toBe(200)
-    expect(reply.body.credential).toEqual({ id: `discue:${key}`, connection: 'discue', provider: 'discue', readable: false, name })
+    expect(reply.body.credential).toEqual({
+      id: `discue:${key}`,
+      connection: 'discue',
+      provider: 'discue',
+      readable: false,
+      name,
+    })
     const [entry] = await applied(providers().discue, key)
     expect(entry.body).toEqual({ id: key, name })
     expect(reply.body.fields).toEqual({ name: { action: 'set', to: name } })
@@ -65,7 +90,7 @@ describe('the five upstream operations', () => {
   test('apinizer', async () => {
     const { id, state, project } = await mintApinizer()
     const before = await state()
-    const reply = await put(`/credentials/${id}`, { secret: 'second-password', enabled: false })
+    const reply = await put(`/credentials/${id}`, { secret: 'second-password', description: 'rotated' })
     expect(reply.status).toBe(200)
     expect(reply.body.deployment).toEqual({
       success: true,
@@ -74,8 +99,13 @@ describe('the five upstream operations', () => {
         { name: 'staging', success: true },
       ],
     })
-    expect(await state()).toEqual({ ...before, enabled: false })
-    const login = (password: string) => providers().apinizer.send('POST', '/login', { project, username: 'api-user', password })
+    expect(await state()).toEqual({
+      ...before,
+      description: 'rotated',
+      passwordSha256: sha256('second-password'),
+    })
+    const login = (password: string) =>
+      providers().apinizer.send('POST', '/login', { project, username: 'api-user', password })
     expect(await login('second-password')).toEqual({ success: true })
     expect(await login('first-password')).toEqual({ success: false })
     await expectRecorded(id)
@@ -86,7 +116,10 @@ describe('the five upstream operations', () => {
     const before = await state()
     const reply = await put(`/credentials/${id}`, { enabled: false })
     expect(reply.status).toBe(422)
-    expect(reply.body).toMatchObject({ type: '/problems/secret-required-by-provider', errors: [{ pointer: '#/secret' }] })
+    expect(reply.body).toMatchObject({
+      type: '/problems/secret-required-by-provider',
+      errors: [{ pointer: '#/secret' }],
+    })
     expect(await state()).toEqual(before)
     const requests = (await providers().apinizer.requests()).filter(({ path }) => path.includes(project))
     expect(requests.map(({ method }) => method)).toEqual(['GET'])
@@ -99,7 +132,9 @@ describe('the five upstream operations', () => {
     const reply = await put(`/credentials/${id}`, { secret: 'third-password', enabled: true })
     expect(reply.status).toBe(200)
     expect(reply.body.upstream.method).toBe('PATCH')
-    expect(reply.body.fields).toEqual({ secret: { action: 'set', fingerprint: expect.stringMatching(/^hmac-sha256:1:[0-9a-f]{64}$/) } })
-    expect(await state()).toEqual(before)
+    expect(reply.body.fields).toEqual({
+      secret: { action: 'set', fingerprint: expect.stringMatching(/^hmac-sha256:1:[0-9a-f]{64}$/) },
+    })
+    expect(await state()).toEqual({ ...before, passwordSha256: sha256('third-password') })
   })
 })

@@ -1,0 +1,204 @@
+import { useGateway } from '#gateway'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { eventsOf, mintApinizer, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
+
+useGateway()
+
+const ids = { apinizer: '', commerceLayer: '', permission: '', discue: '' }
+beforeAll(async () => {
+  ids.apinizer = (await mintApinizer()).id
+  ids.commerceLayer = `commerce-layer:${await mintCommerceLayer('api_credentials')}`
+  ids.permission = `commerce-layer:${await mintCommerceLayer('permissions')}`
+  ids.discue = `discue:${await mintDiscue()}`
+})
+
+const routes = {
+  apinizer: () => `/credentials/${ids.apinizer}`,
+  commerceLayer: () => `/credentials/${ids.commerceLayer}`,
+  permission: () => `/permissions/${ids.permission}`,
+  discue: () => `/credentials/${ids.discue}`,
+}
+
+describe('a body that is refused', () => {
+  test.each<[string, keyof typeof routes, unknown, string, [string, string][]]>([
+    ['an unknown field', 'discue', { nmae: 'x' }, 'unsupported-field', [['#/nmae', 'unsupported-field']]],
+    [
+      'a field that the provider lacks',
+      'discue',
+      { email: 'a@b.example' },
+      'unsupported-field',
+      [['#/email', 'unsupported-field']],
+    ],
+    [
+      'a read-only field',
+      'commerceLayer',
+      { clientId: 'x' },
+      'read-only-field',
+      [['#/clientId', 'read-only-field']],
+    ],
+    [
+      'an immutable field',
+      'permission',
+      { subject: 'skus' },
+      'read-only-field',
+      [['#/subject', 'read-only-field']],
+    ],
+    [
+      'metadata that is only carried over',
+      'apinizer',
+      { metadata: {} },
+      'read-only-field',
+      [['#/metadata', 'read-only-field']],
+    ],
+    [
+      'faults of several sorts, all of them',
+      'commerceLayer',
+      { kind: 'webapp', secret: 'x', tokenLifetime: 1, roles: ['a', 'b'], redirectUri: 'nowhere' },
+      'validation-failed',
+      [
+        ['#/kind', 'read-only-field'],
+        ['#/redirectUri', 'invalid-format'],
+        ['#/roles', 'too-big'],
+        ['#/secret', 'unsupported-field'],
+        ['#/tokenLifetime', 'too-small'],
+      ],
+    ],
+    [
+      'null where it cannot be cleared',
+      'commerceLayer',
+      { name: null },
+      'validation-failed',
+      [['#/name', 'invalid-type']],
+    ],
+    ['a blank name', 'apinizer', { name: ' ' }, 'validation-failed', [['#/name', 'custom']]],
+    ['an empty secret', 'apinizer', { secret: '' }, 'validation-failed', [['#/secret', 'custom']]],
+    ['no field at all', 'discue', {}, 'validation-failed', []],
+    [
+      'an address that is none',
+      'apinizer',
+      { allowedIps: ['10.0.0.300'] },
+      'validation-failed',
+      [['#/allowedIps/0', 'invalid-union']],
+    ],
+    [
+      'an address twice',
+      'apinizer',
+      { allowedIps: ['10.0.0.1', '10.0.0.1'] },
+      'validation-failed',
+      [['#/allowedIps', 'custom']],
+    ],
+    [
+      'a date without an offset',
+      'apinizer',
+      { expiresAt: '2027-01-01T00:00:00' },
+      'validation-failed',
+      [['#/expiresAt', 'invalid-format']],
+    ],
+    [
+      'a date finer than a millisecond',
+      'apinizer',
+      { expiresAt: '2027-01-01T00:00:00.1234Z' },
+      'validation-failed',
+      [['#/expiresAt', 'custom']],
+    ],
+    ['a lone surrogate', 'discue', '{"name":"\\ud800"}', 'validation-failed', [['#/name', 'custom']]],
+    ['a NUL', 'discue', { name: 'a\0b' }, 'validation-failed', [['#/name', 'custom']]],
+    [
+      'a mail address that is none',
+      'apinizer',
+      { email: 'nobody' },
+      'validation-failed',
+      [['#/email', 'invalid-format']],
+    ],
+  ])('%s', async (_, route, body, slug, errors) => {
+    const reply = await put(routes[route](), body)
+    expect(reply.status).toBe(422)
+    expect(reply.headers.get('content-type')).toBe('application/problem+json')
+    expect(reply.body).toMatchObject({ type: `/problems/${slug}`, status: 422, retryable: false })
+    const named = (reply.body.errors ?? []).map(({ pointer, code }: { pointer: string; code: string }) => [
+      pointer,
+      code,
+    ])
+    expect(named.toSorted()).toEqual(errors.toSorted())
+  })
+
+  test.each([
+    ['no JSON', '{"name":', 'malformed-request'],
+    ['not an object', '["name"]', 'malformed-request'],
+    ['a member twice', '{"name":"a","name":"a"}', 'malformed-request'],
+    ['a member twice, deep inside', '{"metadata":{"a":{"b":1,"\\u0062":2}}}', 'malformed-request'],
+    ['__proto__', '{"__proto__":{"name":"a"}}', 'malformed-request'],
+    ['nested without end', `{"metadata":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 'malformed-request'],
+  ])('%s', async (_, body, slug) => {
+    const reply = await put(routes.commerceLayer(), body)
+    expect(reply.status).toBe(400)
+    expect(reply.body.type).toBe(`/problems/${slug}`)
+  })
+
+  test('another media type is 415, and so is a content encoding', async () => {
+    for (const headers of [
+      { 'content-type': 'text/plain' },
+      { 'content-type': 'application/json; charset=utf-16' },
+      { 'content-type': 'application/json', 'content-encoding': 'gzip' },
+    ]) {
+      const reply = await put(routes.discue(), { name: 'a' }, { headers })
+      expect(reply.status).toBe(415)
+      expect(reply.body.type).toBe('/problems/unsupported-media-type')
+    }
+  })
+
+  test('more than 64 KiB is 413', async () => {
+    const reply = await put(routes.discue(), { name: 'a'.repeat(64 * 1024) })
+    expect(reply.status).toBe(413)
+    expect(reply.body.type).toBe('/problems/payload-too-large')
+  })
+
+  test('replacing needs every writable field and names those that are missing', async () => {
+    const reply = await put(`${routes.apinizer()}?mode=replace`, {
+      secret: 'x',
+      enabled: true,
+      description: null,
+    })
+    expect(reply.status).toBe(422)
+    expect(reply.body.type).toBe('/problems/incomplete-representation')
+    expect(reply.body.errors.map(({ pointer }: { pointer: string }) => pointer).toSorted()).toEqual([
+      '#/allowedIps',
+      '#/email',
+      '#/expiresAt',
+      '#/name',
+      '#/roles',
+    ])
+  })
+
+  test.each(['mode=merge', 'dryRun=1', 'dryRun=true&dryRun=true', 'pretty=true', 'allowSelf=yes'])(
+    'the query %s is 400',
+    async (query) => {
+      const reply = await put(`${routes.discue()}?${query}`, { name: 'a' })
+      expect(reply.status).toBe(400)
+      expect(reply.body.type).toBe('/problems/invalid-query')
+    },
+  )
+
+  test.each([
+    ['x-change-reason', '%zz'],
+    ['x-change-reason', 'a'.repeat(501)],
+    ['x-change-reason', 'a%0d%0ab'],
+    ['if-match', 'abc'],
+    ['idempotency-key', 'k'],
+  ])('the header %s: %s is 400', async (name, value) => {
+    const reply = await put(routes.discue(), { name: 'a' }, { headers: { [name]: value } })
+    expect(reply.status).toBe(400)
+    expect(reply.body.type).toBe('/problems/invalid-header')
+  })
+
+  test('none of them was sent or recorded', async () => {
+    for (const [name, control] of Object.entries(providers())) {
+      const own = Object.values(ids).flatMap((id) => id.split(':').slice(1, 2))
+      const writes = (await control.requests()).filter(
+        ({ method, path }) => method !== 'GET' && own.some((id) => path.includes(id)),
+      )
+      expect(writes, name).toEqual([])
+    }
+    for (const id of Object.values(ids)) expect(await eventsOf(id)).toEqual([])
+  })
+})

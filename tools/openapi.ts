@@ -1,0 +1,32 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { registry } from '../adapters/index.ts'
+import { createApp } from '../src/app.ts'
+import { openApiDocument } from '../src/openapi.ts'
+import { openLog } from '../src/log.ts'
+import { toYaml } from '../src/routes/documentation.ts'
+
+// Writes openapi.yaml from the schemas that validate, or with --check says whether the committed file is current.
+const { values, positionals } = parseArgs({
+  options: { check: { type: 'boolean', default: false } },
+  allowPositionals: true,
+})
+const file = positionals[0] ?? 'openapi.yaml'
+
+const app = createApp({
+  config: { connections: new Map(), aliases: new Map(), callers: [] },
+  registry,
+  actor: () => undefined,
+  events: async () => [],
+  readiness: async () => [],
+  referenceScript: async () => '',
+  addressOf: () => null,
+  log: openLog('error', (line) => void process.stderr.write(line)),
+})
+const text = toYaml(openApiDocument(app))
+
+if (!values.check) writeFileSync(file, text)
+else if (readFileSync(file, 'utf8') !== text) {
+  process.stderr.write(`${file} is not what the code describes; run: npm run openapi\n`)
+  process.exit(1)
+}
