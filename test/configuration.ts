@@ -44,8 +44,8 @@ export const environment = {
   APINIZER_PASSWORD: 'sandbox-password',
 }
 
-/** A port of the reserved range on which nothing listens. */
-const NOWHERE = 'http://127.0.0.1:1'
+/** A port on which nothing listens: it is above those that systems give out. */
+const NOWHERE = 'http://127.0.0.1:65529'
 
 /** One document with a connection for every way of being configured that a suite needs. */
 export function configuration(urls: Sandbox['urls']): object {
@@ -82,23 +82,36 @@ export function configuration(urls: Sandbox['urls']): object {
       },
       'apinizer-readonly': { ...apinizer, token: { env: 'APINIZER_READONLY' } },
     },
-    aliases: { 'seed-credential': 'commerce-layer:xYZkjABcde', 'billing-worker': 'apinizer:MyProject:api-user' },
+    aliases: {
+      'seed-credential': 'commerce-layer:xYZkjABcde',
+      'billing-worker': 'apinizer:MyProject:api-user',
+    },
     callers: [
-      caller('admin', ['admin', 'rotated'], [{ ...everything, actions: ['read', 'write', 'audit', 'resolve'] }]),
+      caller(
+        'admin',
+        ['admin', 'rotated'],
+        [{ ...everything, actions: ['read', 'write', 'audit', 'resolve'] }],
+      ),
       caller('reader', ['reader'], [{ ...everything, kinds: ['credential'], actions: ['read'] }]),
       caller('planner', ['planner'], [{ ...everything, actions: ['plan'] }]),
-      caller('narrow', ['narrow'], [
-        {
-          actions: ['read', 'write'],
-          kinds: ['credential'],
-          ids: ['apinizer:Narrow:*'],
-          fields: ['name', 'enabled', 'secret'],
-        },
-      ]),
+      caller(
+        'narrow',
+        ['narrow'],
+        [
+          {
+            actions: ['read', 'write'],
+            kinds: ['credential'],
+            ids: ['apinizer:Narrow:*'],
+            fields: ['name', 'enabled', 'secret'],
+          },
+        ],
+      ),
       caller('blind', ['blind'], [{ ...everything, actions: ['write'] }]),
-      caller('auditor', ['auditor'], [
-        { actions: ['audit'], kinds: ['credential'], ids: ['discue:*'], fields: ['*'] },
-      ]),
+      caller(
+        'auditor',
+        ['auditor'],
+        [{ actions: ['audit'], kinds: ['credential'], ids: ['discue:*'], fields: ['*'] }],
+      ),
       caller('expired', ['expired'], [{ ...everything, actions: ['read', 'write'] }], '2020-01-01T00:00:00Z'),
     ],
   }

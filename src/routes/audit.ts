@@ -70,14 +70,15 @@ async function list(
   if (!mayUse(caller, 'audit')) return refuse('forbidden', 'the caller may not read the audit')
   const { since, until, actor, resource, outcome, change, connection, provider, cursor } = asked
   const limit = Number(asked['limit'] ?? DEFAULT_LIMIT)
-  const connections = [...config.connections.values()]
-    .filter(
-      (one) =>
-        (connection === undefined || one.name === connection) &&
-        (provider === undefined || one.provider === provider),
-    )
-    .map((one) => one.name)
-  const narrowed = connection !== undefined || provider !== undefined
+  // A connection that is no longer configured keeps its history under its name; its provider is not known any more.
+  const connections =
+    provider === undefined
+      ? connection === undefined
+        ? undefined
+        : [connection]
+      : [...config.connections.values()]
+          .filter((one) => one.provider === provider && (connection === undefined || one.name === connection))
+          .map(({ name }) => name)
   const filter = {
     ...(since !== undefined && { since }),
     ...(until !== undefined && { until }),
@@ -85,12 +86,12 @@ async function list(
     ...(resource !== undefined && { resource }),
     ...(outcome !== undefined && { outcome: outcome as (typeof outcomes)[number] }),
     ...(change !== undefined && { change }),
-    ...(narrowed && { connections: connections.length > 0 ? connections : [connection ?? ''] }),
+    ...(connections && { connections }),
   } satisfies Omit<EventFilter, 'limit'>
 
   const data: AuditEvent[] = []
   let before = cursor
-  let more = true
+  let more = connections?.length !== 0
   for (let scanned = 0; more && data.length < limit && scanned < MAX_SCAN; scanned += BATCH) {
     const batch = await events({ ...filter, ...(before !== undefined && { before }), limit: BATCH })
     more = batch.length === BATCH

@@ -1,0 +1,194 @@
+import { useGateway } from '#gateway'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { GENESIS, hashOf } from '../../src/ledger/event.ts'
+import { keys } from '../configuration.ts'
+import {
+  call,
+  eventsOf,
+  freshId,
+  get,
+  mintApinizer,
+  mintCommerceLayer,
+  mintDiscue,
+  put,
+} from '../gateway-calls.ts'
+import type { Json } from '../sandbox-calls.ts'
+
+useGateway()
+
+const made = { discue: '', apinizer: '', role: '' }
+let started = ''
+let between = ''
+
+beforeAll(async () => {
+  started = new Date().toISOString()
+  made.discue = `discue:${await mintDiscue()}`
+  made.apinizer = (await mintApinizer()).id
+  made.role = `commerce-layer:${await mintCommerceLayer('roles')}`
+  for (let at = 0; at < 3; at++) await put(`/credentials/${made.discue}`, { name: `a.${freshId()}` })
+  await put(`/credentials/${made.apinizer}`, { secret: 's', name: 'x' })
+  between = new Date().toISOString()
+  await put(`/roles/${made.role}`, { name: 'y' }, { key: keys.rotated })
+  await put(`/credentials/discue-nowhere:${freshId()}`, { name: 'z' })
+})
+
+const list = async (query = ''): Promise<Json[]> => (await get(`/audit?limit=1000${query}`)).body.data
+
+describe('the chain', () => {
+  test('is whole for every connection: hashes, links, no gaps', async () => {
+    const chains = Map.groupBy((await list()).toReversed(), ({ connection }) => connection as string)
+    expect(chains.size).toBe(4)
+    for (const events of chains.values()) {
+      let previous = GENESIS
+      for (const [at, event] of events.entries()) {
+        expect(event.seq).toBe(at + 1)
+        expect(event.previous).toBe(previous)
+        expect(hashOf(event)).toBe(event.hash)
+        previous = event.hash
+      }
+    }
+  })
+
+  test('shows a change of any member', async () => {
+    const [event] = await list()
+    for (const member of Object.keys(event)) {
+      if (member === 'hash') continue
+      expect(hashOf({ ...event, [member]: 'forged' })).not.toBe(event.hash)
+    }
+  })
+})
+
+describe('the list', () => {
+  test('is newest first, and its times are those of its ids', async () => {
+    const events = await list()
+    expect(events.map(({ id }) => id)).toEqual(
+      events
+        .map(({ id }) => id)
+        .toSorted()
+        .toReversed(),
+    )
+    for (const { id, at } of events)
+      expect(Number.parseInt(id.replace('-', '').slice(0, 12), 16)).toBe(Date.parse(at))
+  })
+
+  test.each<[string, () => string, (event: Json) => boolean]>([
+    ['resource', () => `&resource=${made.discue}`, ({ resource }) => resource === made.discue],
+    ['connection', () => '&connection=apinizer', ({ connection }) => connection === 'apinizer'],
+    ['provider', () => '&provider=discue', ({ connection }) => connection.startsWith('discue')],
+    ['outcome', () => '&outcome=not_sent', ({ outcome }) => outcome === 'not_sent'],
+    ['actor', () => '&actor=admin', ({ actor }) => actor.caller === 'admin'],
+    ['since', () => `&since=${between}`, ({ at }) => at >= between],
+    ['until', () => `&until=${between}`, ({ at }) => at < between],
+    [
+      'several at once',
+      () => `&since=${started}&connection=discue&outcome=applied`,
+      (event) => event.connection === 'discue' && event.outcome === 'applied',
+    ],
+  ])('by %s', async (_, query, belongs) => {
+    const all = await list()
+    const found = await list(query())
+    expect(found).toEqual(all.filter(belongs))
+    expect(found.length).toBeGreaterThan(0)
+  })
+
+  test('by change', async () => {
+    const [event] = await eventsOf(made.role)
+    expect((await list(`&change=${event.changeId}`)).map(({ type }) => type)).toEqual(['outcome', 'intent'])
+  })
+
+  test('of an actor or connection that is not there is empty', async () => {
+    expect(await list('&actor=nobody')).toEqual([])
+    expect(await list('&connection=nowhere')).toEqual([])
+    expect(await list('&connection=discue&provider=apinizer')).toEqual([])
+  })
+
+  test('pages without a gap and without a repeat', async () => {
+    const all = (await list()).map(({ id }) => id)
+    const paged: string[] = []
+    let cursor: string | null = ''
+    while (cursor !== null) {
+      const { body } = await get(`/audit?limit=3${cursor && `&cursor=${cursor}`}`)
+      expect(body.data.length).toBeLessThanOrEqual(3)
+      paged.push(...body.data.map(({ id }: Json) => id))
+      cursor = body.nextCursor
+    }
+    expect(paged).toEqual(all)
+  })
+
+  test.each(['limit=0', 'limit=1001', 'limit=x', 'cursor=x', 'since=yesterday', 'outcome=fine', 'order=asc'])(
+    'refuses %s',
+    async (query) => {
+      const reply = await get(`/audit?${query}`)
+      expect([reply.status, reply.body.type]).toEqual([400, '/problems/invalid-query'])
+    },
+  )
+
+  test('shows a caller only what its rules reach', async () => {
+    const seen = (await get('/audit?limit=1000', { key: keys.auditor })).body.data
+    expect(seen.length).toBeGreaterThanOrEqual(6)
+    for (const { resource } of seen) expect(resource).toMatch(/^discue:/)
+  })
+})
+
+describe('an event', () => {
+  test('holds who, what and why, with secrets as keyed fingerprints', async () => {
+    const { id } = await mintApinizer()
+    const headers = { 'x-change-reason': encodeURIComponent('Rotation für März'), 'x-request-id': 'req-7' }
+    const reply = await put(`/credentials/${id}`, { secret: 'top', description: null }, { headers })
+    const [intent, outcome] = await eventsOf(id)
+    const fields = {
+      description: { action: 'clear', from: 'made by a test', to: null },
+      secret: { action: 'set', fingerprint: expect.stringMatching(/^hmac-sha256:1:[0-9a-f]{64}$/) },
+    }
+    expect(intent).toMatchObject({
+      type: 'intent',
+      outcome: null,
+      changeId: reply.body.changeId,
+      actor: { caller: 'admin', key: 'admin' },
+      kind: 'credential',
+      alias: null,
+      fields,
+      widens: false,
+      reason: 'Rotation für März',
+      requestId: 'req-7',
+      upstream: { method: 'PUT' },
+    })
+    expect(outcome).toMatchObject({
+      type: 'outcome',
+      outcome: 'applied',
+      fields,
+      upstream: { status: 200, attempts: 1, deployment: { success: true } },
+    })
+  })
+
+  test('of the same secret elsewhere has another fingerprint', async () => {
+    const fingerprints = await Promise.all(
+      [await mintApinizer(), await mintApinizer()].map(async ({ id }) => {
+        const reply = await put(`/credentials/${id}`, { secret: 'shared secret' })
+        return reply.body.fields.secret.fingerprint
+      }),
+    )
+    expect(fingerprints[0]).not.toBe(fingerprints[1])
+  })
+
+  test('is also there for a change that was never sent', async () => {
+    const id = `discue-nowhere:${freshId()}`
+    const reply = await put(`/credentials/${id}`, { name: 'a.b' })
+    expect([reply.status, reply.body.type, reply.body.outcome]).toEqual([
+      503,
+      '/problems/upstream-unavailable',
+      'not_sent',
+    ])
+    expect((await eventsOf(id)).map(({ type, outcome }) => [type, outcome])).toEqual([
+      ['intent', null],
+      ['attempt', null],
+      ['attempt', null],
+      ['outcome', 'not_sent'],
+    ])
+  })
+
+  test('cannot be made or changed over HTTP', async () => {
+    for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'])
+      expect((await call(method, '/audit', {})).status).toBe(405)
+  })
+})
