@@ -9,7 +9,6 @@ import type { Actor } from './ledger/event.ts'
 import type { EventDraft, Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import {
-  bodySchema,
   type FieldChanges,
   hide,
   hideChanges,
@@ -19,7 +18,7 @@ import {
   readBody,
   withFingerprints,
 } from './merge.ts'
-import type { AnyCapabilities, AnyValues, Kind, Values } from './model.ts'
+import type { AnyValues, Kind, Values } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import type { ResourceQueue } from './queue.ts'
 import { readBack, toProblem } from './read.ts'
@@ -99,14 +98,7 @@ export async function change(
   const found = locate(tools.adapter, request)
   if (!found.ok) return found
   const { spec, ref } = found.value
-  const capabilities: AnyCapabilities = spec.fields
-  const sent = readBody(
-    request.kind,
-    capabilities,
-    bodySchema(request.kind, capabilities),
-    request.body,
-    request.mode,
-  )
+  const sent = readBody(request.kind, spec.fields, request.body, request.mode)
   if (!sent.ok) return sent
   if (tools.connection.requireIfMatch && !request.ifMatch) {
     return refuse('precondition-required', 'this connection takes changes only with If-Match')

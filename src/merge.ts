@@ -38,27 +38,29 @@ const writable = (capabilities: AnyCapabilities): [string, Capability][] =>
     (entry): entry is [string, Capability] => !!entry[1] && isWritable(entry[1]),
   )
 
-/** The schema of a PUT body for one provider's kind. */
-export function bodySchema(kind: Kind, capabilities: AnyCapabilities) {
-  return z.strictObject(
-    Object.fromEntries(
-      writable(capabilities).map(([name, capability]) => [
-        name,
-        schemaFor(kind, name, capability).optional(),
-      ]),
-    ),
-  )
+const schemas = new WeakMap<AnyCapabilities, z.ZodObject>()
+
+/** The schema of a PUT body for one provider's kind; built once, because building costs more than validating. */
+function bodySchema(kind: Kind, capabilities: AnyCapabilities): z.ZodObject {
+  const built = schemas.get(capabilities)
+  if (built) return built
+  const fields = writable(capabilities).map(([name, capability]) => [
+    name,
+    schemaFor(kind, name, capability).optional(),
+  ])
+  const schema = z.strictObject(Object.fromEntries(fields))
+  schemas.set(capabilities, schema)
+  return schema
 }
 
 /** Every fault of a body at once, or its values: dates in one spelling, secrets wrapped. */
 export function readBody(
   kind: Kind,
   capabilities: AnyCapabilities,
-  schema: ReturnType<typeof bodySchema>,
   body: JsonObject,
   mode: Mode,
 ): Result<AnyValues> {
-  const read = schema.safeParse(body)
+  const read = bodySchema(kind, capabilities).safeParse(body)
   const faults: FieldFault[] = read.success
     ? []
     : read.error.issues.flatMap((issue) => faultsOf(issue, kind, capabilities))

@@ -51,6 +51,7 @@ const NEVER_CONNECTED = new Set([
 function provesUnsent(error: unknown): boolean {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     if ('code' in cause && NEVER_CONNECTED.has(String(cause.code))) return true
+    if (cause.message === 'bad port') return true // fetch refuses some ports by itself (Fetch standard, port blocking)
     // Several addresses were tried: all of them must have failed to connect.
     if (cause instanceof AggregateError) return cause.errors.length > 0 && cause.errors.every(provesUnsent)
   }

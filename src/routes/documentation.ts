@@ -14,7 +14,7 @@ export interface DocumentationParts {
   referenceScript(): Promise<ScriptBody>
 }
 
-// Scalar sets inline styles; scripts come from this origin only.
+// Scalar sets inline styles; scripts come from this origin only, and requests go nowhere else.
 const CSP = [
   "default-src 'none'",
   "script-src 'self'",
@@ -27,30 +27,70 @@ const CSP = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-const page = (title: string, body: string): Response =>
-  new Response(
-    `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">` +
-      `<title>${title}</title><link rel="icon" href="data:,"></head><body>${body}</body></html>`,
-    { headers: { 'content-type': 'text/html; charset=utf-8', 'content-security-policy': CSP } },
+const ICON =
+  'data:image/svg+xml,' +
+  encodeURIComponent(
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke="#2a7de1" stroke-width="2">' +
+      '<circle cx="5" cy="8" r="3.5"/><path d="M8.5 8H15v3.5M12 8v2.5"/></svg>',
   )
 
-const script = (body: ScriptBody): Response =>
-  new Response(body, {
-    headers: { 'content-type': 'text/javascript; charset=utf-8', 'cache-control': 'public, max-age=3600' },
-  })
+const page = (title: string, body: string): Response =>
+  new Response(
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">' +
+      '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">' +
+      `<title>${title}</title><link rel="icon" href="${ICON}"></head><body>${body}</body></html>`,
+    {
+      headers: {
+        'content-type': 'text/html; charset=utf-8',
+        'content-security-policy': CSP,
+        'referrer-policy': 'no-referrer',
+      },
+    },
+  )
 
-/** No request to anyone else: no proxy, no fonts, no telemetry, no agent. */
-const START = `Scalar.createApiReference('#reference', ${JSON.stringify({
-  url: '/openapi.json',
+const PROSE =
+  '<style>body{max-width:40rem;margin:15vh auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}</style>'
+
+/** A problem's text as HTML: what stands between backticks is code. */
+const prose = (text: string): string =>
+  text
+    .replace(/&/g, '&amp;')
+    .replace(/</g, '&lt;')
+    .replace(/`([^`]+)`/g, '<code>$1</code>')
+
+const script = (body: ScriptBody, caching: Record<string, string> = {}): Response =>
+  new Response(body, { headers: { 'content-type': 'text/javascript; charset=utf-8', ...caching } })
+
+/**
+ * No request to anyone else: no proxy, no fonts, no telemetry, no agent. Scalar fills a parameter in with the first value
+ * of its enum, which would switch everything on that can be: an empty example leaves it out.
+ */
+const START = `// Zod would otherwise try eval out, which the page's policy forbids and reports.
+globalThis.__zod_globalConfig = { jitless: true }
+const [response] = await Promise.all([fetch('/openapi.json'), import('/docs/reference.js')])
+const content = await response.json()
+for (const operations of Object.values(content.paths)) {
+  for (const { parameters = [] } of Object.values(operations)) {
+    for (const parameter of parameters) if (!parameter.required && parameter.schema.enum) parameter.example ??= ''
+  }
+}
+Scalar.createApiReference('#reference', {
+  content,
   withDefaultFonts: false,
   telemetry: false,
   hideClientButton: true,
   showDeveloperTools: 'never',
   agent: { disabled: true },
   mcp: { disabled: true },
+  authentication: { preferredSecurityScheme: 'bearer' },
   defaultOpenAllTags: true,
-  authentication: { preferredSecurityScheme: 'apiKey' },
-})})`
+  orderSchemaPropertiesBy: 'preserve',
+  onBeforeRequest({ requestBuilder: { path } }) {
+    // An id is URL-ready as it is, and its colons split it.
+    path.serializedParameters = new Set(Object.keys(path.variables))
+  },
+})
+`
 
 const text = (description: string, type: string) => ({
   200: { description, content: { [type]: { schema: z.string() } } },
@@ -84,7 +124,8 @@ export function documentationOperations({ document, referenceScript }: Documenta
       handle: () =>
         page(
           'Credential gateway',
-          '<div id="reference"></div><script src="/docs/reference.js"></script><script src="/docs/start.js"></script>',
+          '<div id="reference"></div><script type="module" src="/docs/start.js"></script>' +
+            '<noscript>Without scripts, read <a href="/openapi.yaml">the OpenAPI document</a>.</noscript>',
         ),
     },
     {
@@ -92,7 +133,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       path: '/docs/reference.js',
       summary: 'The script of the API reference',
       success: text('A script.', 'text/javascript'),
-      handle: async () => script(await referenceScript()),
+      handle: async () => script(await referenceScript(), { 'cache-control': 'public, max-age=3600' }),
     },
     {
       ...common,
@@ -116,10 +157,13 @@ export function documentationOperations({ document, referenceScript }: Documenta
           )
         }
         const { title, status, text: meaning, retryable } = problems[segment as ProblemSlug]
-        const retry = retryable ? 'The same request may succeed later.' : 'The same request will fail again.'
+        const retry = retryable
+          ? 'The same request may succeed later.'
+          : 'Sending the same request again does not help.'
         return page(
           title,
-          `<h1>${title}</h1><p><code>${segment}</code>, status ${status}</p><p>${meaning}</p><p>${retry}</p>`,
+          `${PROSE}<h1>${title}</h1><p><code>${segment}</code>, status ${status}</p>` +
+            `<p>${prose(meaning)}</p><p>${retry}</p><p><a href="/docs">API reference</a></p>`,
         )
       },
     },
