@@ -71,7 +71,7 @@ export const apinizer: Adapter = {
         parse({ username }, response) {
           if (response.status !== 200 || failed(response)) return { ok: false, refusal: refusal(response) }
           const list = listAnswer.safeParse(response.body)
-          if (!list.success)
+          if (!list.success || !envelope.safeParse(response.body).success)
             return refused('upstream-failed', 'the provider answered without a list of credentials')
           const [found, second] = list.data.resultList.filter((item) => item.username === username)
           if (!found) return refused('not-found', 'the project has no such credential')
@@ -96,7 +96,7 @@ export const apinizer: Adapter = {
               expiresAt: expireDate ?? null,
               ...(metadata && { metadata: shown(metadata) }),
             },
-            ...(metadata && { carry: { metadata } }),
+            ...(metadata && { carry: { metadata: metadata.map(withoutSecret) } }),
           })
         },
       },
@@ -159,11 +159,18 @@ export const apinizer: Adapter = {
       },
 
       parse(_ref, response) {
-        if (response.status !== 200 || failed(response))
+        if (response.status >= 400 || failed(response))
           return { outcome: 'rejected', refusal: refusal(response) }
         const read = envelope.safeParse(response.body)
-        if (!read.success || !(read.data.status === 'SUCCESS' || read.data.success === true)) {
-          return { outcome: 'unknown', detail: 'the provider answered 200 without a result' }
+        if (
+          response.status !== 200 ||
+          !read.success ||
+          !(read.data.status === 'SUCCESS' || read.data.success === true)
+        ) {
+          return {
+            outcome: 'unknown',
+            detail: `the provider answered ${response.status} without a result`,
+          }
         }
         const deployed = deployment.safeParse(read.data.deploymentResult)
         if (!deployed.success) {
@@ -188,14 +195,15 @@ export const apinizer: Adapter = {
 const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
 
 // Three generations of the documentation show three envelopes; a server may speak any of them.
+const words = z.string().nullish().catch(undefined)
 const envelope = z.object({
-  status: z.string().optional(),
-  success: z.boolean().optional(),
-  resultMessage: z.string().nullish(),
-  error: z.string().optional(),
-  error_description: z.string().optional(),
-  message: z.string().optional(),
-  deploymentResult: z.unknown(),
+  status: z.string().nullish(),
+  success: z.boolean().nullish(),
+  error: z.string().nullish(),
+  resultMessage: words,
+  error_description: words,
+  message: words,
+  deploymentResult: z.unknown().optional(),
 })
 
 const listAnswer = z.object({ resultList: z.array(z.looseObject({ username: z.string().optional() })) })
@@ -216,6 +224,8 @@ const credentialItem = z.object({
   ipList: z.array(z.string()),
   expireDate: z
     .string()
+    // A moment that can be sent back as it is: a time without an offset, or finer than a millisecond, cannot.
+    .regex(/T\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:?\d\d)$/)
     .transform((value, context) => toInstant(value) ?? (context.addIssue('not a date'), z.NEVER))
     .nullish(),
   metadata: z
@@ -230,6 +240,10 @@ const shown = (entries: MetadataEntry[]): JsonObject =>
     entries.filter((entry) => entry.secret !== true).map((entry) => [entry.key, entry.value ?? null]),
   )
 
+/** That a secret entry is there is all that is kept of it: an update that had to send it back is refused. */
+const withoutSecret = (entry: MetadataEntry): JsonObject =>
+  entry.secret === true ? { key: entry.key, secret: true } : entry
+
 interface DeploymentResult {
   success?: unknown
   envName?: string | null | undefined
@@ -239,7 +253,7 @@ interface DeploymentResult {
 }
 // The server's own description nests `detailList`; some pages still show `environmentResults`.
 const deployment: z.ZodType<DeploymentResult> = z.object({
-  success: z.unknown(),
+  success: z.unknown().optional(),
   envName: z.string().nullish(),
   environmentName: z.string().nullish(),
   get detailList() {
@@ -271,14 +285,17 @@ function summary(result: DeploymentResult): Deployment {
 
 function failed(response: UpstreamResponse): boolean {
   const read = envelope.safeParse(response.body)
-  return (
-    read.success &&
-    (read.data.status === 'FAILURE' || read.data.success === false || read.data.error !== undefined)
-  )
+  return read.success && (read.data.status === 'FAILURE' || read.data.success === false || !!read.data.error)
 }
 
 /** What the text of a 400 says. Its words may echo values, so none of them is repeated. First match wins. */
+const absent: Refusal = {
+  problem: 'not-found',
+  detail: 'the provider has no such project or credential, or does not show it to the gateway',
+}
 const messages: [RegExp, Refusal][] = [
+  // Before the roles, because a name that is echoed may have the word in it.
+  [/^(the )?(credential|project)\b.*not (found|exist)/i, absent],
   [
     /\broles?\b.*not (found|exist)/i,
     {
@@ -293,13 +310,7 @@ const messages: [RegExp, Refusal][] = [
       ],
     },
   ],
-  [
-    /not found/i,
-    {
-      problem: 'not-found',
-      detail: 'the provider has no such project or credential, or does not show it to the gateway',
-    },
-  ],
+  [/not found/i, absent],
   [
     /required permission|does not have privilege/i,
     { problem: 'upstream-unauthorized', detail: 'the provider does not let the gateway’s account do this' },

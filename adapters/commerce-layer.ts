@@ -12,7 +12,7 @@ import {
   refusalByStatus,
   refused,
 } from '../src/adapter.ts'
-import type { AnyCapabilities, Capabilities, Kind, Values } from '../src/model.ts'
+import { type AnyCapabilities, type Capabilities, isWritable, type Kind, type Values } from '../src/model.ts'
 import { Secret } from '../src/secret.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
@@ -144,7 +144,7 @@ function resource<K extends Kind>(of: {
 }): KindSpec<K> {
   const template = `/api/${of.type}/{id}`
   const fields = Object.entries(of.fields as AnyCapabilities).flatMap(([name, capability]) =>
-    capability ? [[name, capability.upstream] as const] : [],
+    capability ? [{ name, upstream: capability.upstream, writable: isWritable(capability) }] : [],
   )
   const linkage = z.object({ type: z.literal(['roles', 'role']), id: z.string() }).nullable()
   const document = z.object({
@@ -162,7 +162,7 @@ function resource<K extends Kind>(of: {
     if (response.status !== 200 || !read.success || read.data.data.id !== ref['id']) return undefined
     const { attributes, relationships } = read.data.data
     const told = Object.fromEntries(
-      fields.flatMap(([name, upstream]) =>
+      fields.flatMap(({ name, upstream }) =>
         attributes[upstream] === undefined ? [] : [[name, attributes[upstream]]],
       ),
     )
@@ -195,8 +195,8 @@ function resource<K extends Kind>(of: {
     plan(ref, desired) {
       const asked = desired as Record<string, Body>
       const attributes = fields
-        .filter(([name]) => name !== 'roles' && asked[name] !== undefined)
-        .map(([name, upstream]) => [upstream, asked[name]] as const)
+        .filter(({ name, writable }) => writable && name !== 'roles' && asked[name] !== undefined)
+        .map(({ name, upstream }) => [upstream, asked[name]] as const)
       const roles = asked['roles'] as readonly string[] | undefined
       const data = {
         type: of.type,
@@ -216,11 +216,14 @@ function resource<K extends Kind>(of: {
     },
 
     parse(ref, response) {
-      if (response.status !== 200) return { outcome: 'rejected', refusal: refusal(of.fields, response) }
+      if (response.status >= 400) return { outcome: 'rejected', refusal: refusal(of.fields, response) }
       const told = values(ref, response)
       return told
         ? { outcome: 'applied', values: told }
-        : { outcome: 'unknown', detail: `the provider answered 200 without the ${of.type} resource` }
+        : {
+            outcome: 'unknown',
+            detail: `the provider answered ${response.status} without the ${of.type} resource`,
+          }
     },
   }
 }
@@ -259,7 +262,8 @@ function refusal(fields: AnyCapabilities, response: UpstreamResponse): Refusal {
   const faults = errors.map((error) => {
     const upstream = error.source?.pointer?.replace(/^\/data\/(attributes\/)?/, '').replaceAll('/', '.') ?? ''
     const name = Object.keys(fields).find((key) => fields[key]?.upstream === upstream)
-    const known = validators[error.meta?.error ?? '']
+    const validator = error.meta?.error ?? ''
+    const known = Object.hasOwn(validators, validator) ? validators[validator] : undefined
     return {
       pointer: name ? `#/${name}` : '#',
       code: 'upstream-validation-failed',

@@ -32,10 +32,13 @@ export const discue: Adapter = {
       },
 
       parse(ref, response) {
-        if (response.status !== 200) return { outcome: 'rejected', refusal: refusal(response.status) }
+        if (response.status >= 400) return { outcome: 'rejected', refusal: refusal(response.status) }
         const read = answer.safeParse(response.body)
-        if (!read.success || read.data.api_client.id !== ref['api_client_id']) {
-          return { outcome: 'unknown', detail: 'the provider answered 200 without the API client' }
+        if (response.status !== 200 || !read.success || read.data.api_client.id !== ref['api_client_id']) {
+          return {
+            outcome: 'unknown',
+            detail: `the provider answered ${response.status} without the API client`,
+          }
         }
         // The vendor's newer clients call the field `alias`.
         const name = read.data.api_client.name ?? read.data.api_client.alias

@@ -34,6 +34,38 @@ CREATE TABLE `audit_keys` (
 	`since` text DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')) NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE `changes` (
+	`id` text PRIMARY KEY NOT NULL,
+	`connection` text NOT NULL,
+	`kind` text NOT NULL,
+	`resource` text NOT NULL,
+	`actor` text,
+	`state` text NOT NULL,
+	`since` text NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `changes_by_state` ON `changes` (`connection`,`state`,`id`);--> statement-breakpoint
+CREATE INDEX `changes_by_resource` ON `changes` (`resource`,`id`);--> statement-breakpoint
+CREATE INDEX `changes_by_actor` ON `changes` (`actor`,`id`);--> statement-breakpoint
+CREATE TABLE `epoch` (
+	`one` integer PRIMARY KEY NOT NULL,
+	`epoch` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `idempotency` (
+	`caller` text NOT NULL,
+	`kind` text NOT NULL,
+	`resource` text NOT NULL,
+	`key` text NOT NULL,
+	`change_id` text NOT NULL,
+	`fingerprint` text NOT NULL,
+	`answer` text,
+	`expires_at` integer,
+	PRIMARY KEY(`caller`, `kind`, `resource`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `idempotency_by_change` ON `idempotency` (`change_id`);--> statement-breakpoint
+CREATE INDEX `idempotency_by_expiry` ON `idempotency` (`expires_at`);--> statement-breakpoint
 CREATE TABLE `resources` (
 	`kind` text NOT NULL,
 	`resource` text NOT NULL,

@@ -4,13 +4,14 @@ import { authenticator } from './auth.ts'
 import type { Config } from './config.ts'
 import type { Actor } from './connection.ts'
 import type { AuditEvent } from './ledger/event.ts'
-import type { EventFilter } from './ledger/ledger.ts'
+import type { ChangeFilter, ChangeRecord, EventFilter } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
 import { openApiDocument } from './openapi.ts'
-import { type Problem, refuse } from './problems.ts'
+import { ok, refuse, type Result } from './problems.ts'
 import { requestIdOf, traceparentOf } from './request-headers.ts'
 import { auditOperations } from './routes/audit.ts'
+import { changeOperations } from './routes/change.ts'
 import { documentationOperations, type ScriptBody } from './routes/documentation.ts'
 import { healthOperations, type Readiness } from './routes/health.ts'
 import { providerOperations } from './routes/provider.ts'
@@ -21,9 +22,15 @@ export interface AppParts {
   config: Config
   registry: Registry
   actor(connection: string): Actor | undefined
+  /** Newest first, over all connections; so are `changes`. */
   events(filter: EventFilter): Promise<AuditEvent[]>
+  changes(filter: ChangeFilter): Promise<ChangeRecord[]>
+  /** The events of one change, oldest first; empty where there is none. */
+  story(changeId: string): Promise<AuditEvent[]>
   readiness: Readiness
   referenceScript(): Promise<ScriptBody>
+  /** The request target as it came over the wire, where the runtime tells it: URLs are normalized, targets are not. */
+  targetOf(environment: unknown): string | undefined
   /** The peer's address out of what the runtime passes along with a request. */
   addressOf(environment: unknown): string | null
   log: Log
@@ -36,6 +43,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
   let document: object | undefined
   const operations: Operation[] = [
     ...resourceOperations(parts),
+    ...changeOperations(parts),
     ...auditOperations(parts),
     ...providerOperations(parts),
     ...healthOperations(parts.readiness),
@@ -45,15 +53,13 @@ export function createApp(parts: AppParts): OpenAPIHono {
     }),
   ]
 
-  async function run(operation: Operation, context: OperationContext): Promise<Response> {
-    const fail = (problem: Problem) => problemResponse(problem, context.requestId, context.url.pathname)
+  async function run(operation: Operation, context: OperationContext): Promise<Result<Response>> {
     const query = readQuery(operation, context.url)
-    if (operation.public) return query.ok ? operation.handle(context) : fail(query.problem)
+    if (operation.public) return query.ok ? ok(await operation.handle(context)) : query
     const caller = authenticate(context.request.headers)
-    if (!caller.ok) return fail(caller.problem)
-    if (!query.ok) return fail(query.problem)
-    const result = await operation.handle({ ...context, query: query.value, caller: caller.value })
-    return result.ok ? result.value : fail(result.problem)
+    if (!caller.ok) return caller
+    if (!query.ok) return query
+    return operation.handle({ ...context, query: query.value, caller: caller.value })
   }
 
   async function answer(
@@ -66,30 +72,29 @@ export function createApp(parts: AppParts): OpenAPIHono {
     const requestId = requestIdOf(request.headers)
     const traceparent = traceparentOf(request.headers)
     const url = new URL(request.url)
-    const segment = url.pathname.slice(url.pathname.lastIndexOf('/') + 1)
-    const address = parts.addressOf(environment)
-    let response: Response
-    try {
-      response = operation
-        ? await run(operation, { request, url, segment, query: {}, requestId, traceparent, address })
-        : problemResponse(
-            allow
-              ? refuse('method-not-allowed', `this route takes ${allow}`).problem
-              : refuse('not-found', 'there is no such route').problem,
-            requestId,
-            url.pathname,
-          )
-    } catch (error) {
-      parts.log.error('request failed', {
-        requestId,
-        error: error instanceof Error ? (error.stack ?? error.message) : 'unknown',
-      })
-      response = problemResponse(
-        { slug: 'internal-error', detail: 'see the log entry of this request' },
-        requestId,
-        url.pathname,
-      )
+
+    async function dispatch(): Promise<Result<Response>> {
+      const target = parts.targetOf(environment)
+      if (target !== undefined && target.split('?')[0] !== url.pathname) {
+        return refuse('invalid-id', 'the path is not in its normal form')
+      }
+      if (allow) return refuse('method-not-allowed', `this route takes ${allow}`)
+      if (!operation) return refuse('not-found', 'there is no such route')
+      const at = operation.path.split('/').findIndex((part) => part.startsWith('{'))
+      const segment = url.pathname.split('/')[at] ?? ''
+      const address = parts.addressOf(environment)
+      return run(operation, { request, url, segment, query: {}, requestId, traceparent, address })
     }
+
+    let result: Result<Response>
+    try {
+      result = await dispatch()
+    } catch (error) {
+      const told = error instanceof Error ? (error.stack ?? error.message) : 'unknown'
+      parts.log.error('request failed', { requestId, error: told })
+      result = refuse('internal-error', 'see the log entry of this request')
+    }
+    const response = result.ok ? result.value : problemResponse(result.problem, requestId, url.pathname)
     if (allow) response.headers.set('allow', allow)
     response.headers.set('x-request-id', requestId)
     response.headers.set('traceparent', traceparent)

@@ -10,6 +10,8 @@ export interface AuditKeys {
   check: string
   /** Binds the value to its resource and field: the same secret elsewhere has another fingerprint. */
   fingerprint(kind: string, resource: string, field: string, secret: Secret): string
+  /** Tells two requests with one idempotency key apart, without being a digest that could be guessed against. */
+  request(parts: unknown): string
   /** A strong entity tag (RFC 9110 §8.8.3), quotes included. */
   etag(parts: unknown): string
 }
@@ -28,13 +30,14 @@ export function parseAuditKey(text: string): AuditKeyText | undefined {
 
 export function deriveAuditKeys({ id, bytes }: AuditKeyText): AuditKeys {
   const derive = (use: string) => Buffer.from(hkdfSync('sha256', bytes, '', `credential-gateway/${use}`, 32))
-  const keys = { fingerprint: derive('fingerprint'), etag: derive('etag') }
+  const keys = { fingerprint: derive('fingerprint'), etag: derive('etag'), request: derive('request') }
   const mac = (key: Buffer, value: unknown) => createHmac('sha256', key).update(canonical(value))
   return {
     id,
     check: derive('check').toString('hex').slice(0, 16),
     fingerprint: (kind, resource, field, secret) =>
       `hmac-sha256:${id}:${mac(keys.fingerprint, [kind, resource, field, secret.expose()]).digest('hex')}`,
+    request: (parts) => mac(keys.request, parts).digest('base64url'),
     etag: (parts) => `"${mac(keys.etag, parts).digest('base64url').slice(0, 32)}"`,
   }
 }

@@ -1,16 +1,17 @@
 import { v7 as uuidv7 } from 'uuid'
-import type { Adapter, Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
+import type { Adapter, Deployment, KindSpec, Ref } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
+import { consultKey, keyOf } from './idempotency.ts'
 import type { Json, JsonObject } from './json.ts'
-import type { Actor } from './ledger/event.ts'
-import type { EventDraft, Ledger } from './ledger/ledger.ts'
+import type { Emergency } from './ledger/emergency.ts'
+import type { Actor as Originator } from './ledger/event.ts'
+import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import {
   type FieldChanges,
-  hide,
   hideChanges,
   merge,
   type Merged,
@@ -22,10 +23,22 @@ import type { AnyValues, Kind, Values } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import type { ResourceQueue } from './queue.ts'
 import { readBack, toProblem } from './read.ts'
+import {
+  type ChangeReply,
+  etagOf,
+  planFor,
+  type Planned,
+  type PlanReply,
+  replyFor,
+  view,
+  visible,
+} from './reply.ts'
 import type { ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 import { carryOut, type Finding } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
+
+type Applied = NonNullable<Entry['applied']>
 
 /** What a change works with: all of it belongs to the actor of one connection. */
 export interface ChangeTools {
@@ -33,8 +46,14 @@ export interface ChangeTools {
   adapter: Adapter
   exchange: Exchange
   ledger: Ledger
+  /** Absent where the store cannot fail apart from the actor. */
+  emergency: Emergency | undefined
   keys: AuditKeys
   queue: ResourceQueue
+  /** Changes between their intent and their outcome: what recovery must leave alone. */
+  live: Set<string>
+  /** Idempotency keys of requests that are under way. */
+  heldKeys: Set<string>
   log: Log
 }
 
@@ -54,47 +73,19 @@ export interface ChangeRequest extends ResourceRequest {
   allowSelf: boolean
   /** Entity tags of `If-Match`, or `*`. */
   ifMatch?: readonly string[]
+  idempotencyKey?: string
   reason?: string
-  actor: Actor
+  actor: Originator
 }
 
-/** A resource in a reply: its values stand beside these members. */
-export interface ResourceView {
-  id: string
-  connection: string
-  provider: string
-  readable: boolean
-  etag?: string
-  [field: string]: unknown
-}
-export interface ChangeReply {
-  changeId: string
-  outcome: 'applied'
-  changed: boolean
-  widens: boolean
-  resource: ResourceView
-  fields: FieldChanges
-  deployment?: Deployment
-  upstream?: { method: string; status: number | null; attempts: number; durationMs: number }
-}
-export interface PlanReply {
-  plan: {
-    request: { method: string; path: string; headers: Record<string, string>; body: Json } | null
-    fields: FieldChanges
-    changed: boolean
-    widens: boolean
-    warnings: string[]
-  }
-}
+/** What a change answers. `replayed` marks the stored answer to an idempotency key. */
+export type ChangeAnswer = Result<ChangeReply | PlanReply> & { replayed?: true }
 
 /**
  * One change from request to reply. The order of the steps stands here and nowhere else: every check that can fail
  * locally comes before the upstream write, the intent is durable before it, the outcome is durable before the reply.
  */
-export async function change(
-  tools: ChangeTools,
-  request: ChangeRequest,
-): Promise<Result<ChangeReply | PlanReply>> {
+export async function change(tools: ChangeTools, request: ChangeRequest): Promise<ChangeAnswer> {
   const found = locate(tools.adapter, request)
   if (!found.ok) return found
   const { spec, ref } = found.value
@@ -105,82 +96,125 @@ export async function change(
   }
   const deadline = new Deadline(tools.connection.deadlineMs)
   if (request.dryRun) {
-    const prepared = await prepare(tools, request, spec, ref, sent.value, deadline)
-    return prepared.ok ? ok(plan(tools, request, spec, ref, prepared.value)) : prepared
+    const planned = await prepare(tools, request, spec, ref, sent.value, deadline, false)
+    return planned.ok ? ok(planFor(tools, spec, planned.value, request.readable)) : planned
   }
 
-  return tools.queue.run(`${request.kind} ${request.address.id}`, deadline, async () => {
-    const prepared = await prepare(tools, request, spec, ref, sent.value, deadline)
-    if (!prepared.ok) return prepared
-    const { merged, current, write } = prepared.value
-    const changeId = uuidv7()
-    const draft = describe(tools, request, changeId, merged)
-    if (!write) {
-      const recorded = await record(tools, { ...draft, type: 'outcome', outcome: 'applied', upstream: null })
-      return recorded.ok
-        ? ok(reply(tools, request, spec, changeId, merged, current?.values as AnyValues))
-        : recorded
-    }
-
-    const url = buildUrl(tools.connection.baseUrl, write)
-    if (!url) return refuse('invalid-id', 'the id does not fit the provider’s address')
-    const target = { method: write.method, path: pathOf(url), traceparent: request.traceparent }
-    const intent = await record(tools, { ...draft, type: 'intent', outcome: null, upstream: target })
-    if (!intent.ok) return intent
-
-    const started = performance.now()
-    const finding = await carryOut(
-      {
-        kind: request.kind,
-        spec,
-        ref,
-        request: write,
-        desired: merged.desired,
-        current,
-        traceparent: request.traceparent,
-      },
-      tools.exchange,
-      deadline,
-      async (attempt, shown, status) => {
-        const upstream = { ...target, attempt, shown, status }
-        await record(tools, { ...draft, type: 'attempt', fields: {}, outcome: null, upstream })
-      },
-    )
-    const durationMs = Math.round(performance.now() - started)
-    const { outcome, status, attempts } = finding
-
-    const stored = await recordOutcome(
-      tools,
-      {
-        ...draft,
-        type: 'outcome',
-        outcome,
-        upstream: { ...target, status, attempts, durationMs, ...deployed(finding) },
-      },
-      request,
-      merged,
-      finding,
-    )
-    tools.log.info('change', {
-      requestId: request.requestId,
-      changeId,
-      resource: request.address.id,
-      outcome,
-      attempts,
-      durationMs,
+  const key = keyOf(tools, request)
+  const held = key && `${key.scope.caller} ${request.kind} ${request.address.id} ${key.scope.key}`
+  if (held !== undefined && tools.heldKeys.has(held)) {
+    return refuse('request-in-progress', 'a request with this Idempotency-Key is under way', {
+      retryAfterSeconds: 1,
     })
-    if (!stored) {
-      const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
-      return refuse('outcome-not-recorded', detail, { changeId, outcome })
-    }
-    if (outcome !== 'applied') return { ok: false, problem: { ...failure(finding), changeId, outcome } }
-    const values = { ...(current?.values as AnyValues | undefined), ...merged.desired, ...finding.values }
-    return ok({
-      ...reply(tools, request, spec, changeId, merged, values),
-      ...deployed(finding),
-      upstream: { method: write.method, status, attempts, durationMs },
+  }
+  if (held !== undefined) tools.heldKeys.add(held)
+  try {
+    const early = key && (await consultKey(tools, spec, ref, request, key))
+    if (early?.answer) return early.answer
+
+    const line = `${request.kind} ${request.address.id}`
+    return await tools.queue.run(line, request.actor.caller, deadline, async (): Promise<ChangeAnswer> => {
+      // Asked again: what ran before this one in the line may have superseded the key's change.
+      const known = key && (await consultKey(tools, spec, ref, request, key))
+      if (known?.answer) return known.answer
+      const resumed = known?.resume
+      const prepared = await prepare(tools, request, spec, ref, sent.value, deadline, resumed !== undefined)
+      if (!prepared.ok) return prepared
+      if (tools.emergency?.isSick()) return unrecordable()
+      const { merged, current, write } = prepared.value
+      const changeId = resumed?.changeId ?? uuidv7()
+      const draft = describe(tools, request, changeId, merged)
+      const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
+
+      if (!write) {
+        const record = tools.ledger.resource(request.kind, request.address.id)
+        const reply = replyOf(tools, request, spec, draft, merged, current?.values as AnyValues, record)
+        const type = resumed ? 'settled' : 'outcome'
+        const answer = key && { answer: { reply } as unknown as Json }
+        const recorded = await append(
+          tools,
+          { ...draft, type, outcome: 'applied', upstream: null },
+          { ...reserve, ...answer },
+        )
+        return recorded.ok ? ok(replyFor(reply, request.readable)) : recorded
+      }
+
+      const url = buildUrl(tools.connection.baseUrl, write)
+      if (!url) return refuse('invalid-id', 'the id does not fit the provider’s address')
+      const target = { method: write.method, path: pathOf(url), traceparent: request.traceparent }
+      tools.live.add(changeId)
+      try {
+        const begin = resumed
+          ? {
+              ...draft,
+              type: 'attempt' as const,
+              fields: {},
+              upstream: { ...target, resumed: resumed.state },
+            }
+          : { ...draft, type: 'intent' as const, upstream: target }
+        const intent = await append(tools, { ...begin, outcome: null }, reserve)
+        if (!intent.ok) return intent
+
+        const started = performance.now()
+        const finding = await carryOut(
+          {
+            kind: request.kind,
+            spec,
+            ref,
+            request: write,
+            desired: merged.desired,
+            current,
+            earlier: resumed?.state,
+            traceparent: request.traceparent,
+          },
+          tools.exchange,
+          deadline,
+          async (attempt, shown, status) => {
+            const upstream = { ...target, attempt, shown, status }
+            await append(tools, { ...draft, type: 'attempt', fields: {}, outcome: null, upstream })
+          },
+        )
+        const durationMs = Math.round(performance.now() - started)
+        const { outcome, status, attempts } = finding
+        const upstream = { ...target, status, attempts, durationMs, ...deployed(finding) }
+        const applied = consequence(tools, merged, finding)
+        const values = { ...(current?.values as AnyValues | undefined), ...merged.desired, ...finding.values }
+        const before = tools.ledger.resource(request.kind, request.address.id)
+        const reply: ChangeReply = {
+          ...replyOf(tools, request, spec, draft, merged, values, after(before, applied)),
+          ...deployed(finding),
+          upstream: { method: write.method, status, attempts, durationMs },
+        }
+        const answer = key ? answerOf(finding, reply) : undefined
+        const stored = await recordOutcome(tools, {
+          connection: tools.connection.name,
+          draft: { ...draft, type: 'outcome', outcome, upstream },
+          applied,
+          ...(answer !== undefined && { answer }),
+        })
+        const { requestId } = request
+        tools.log.info('change', {
+          requestId,
+          changeId,
+          resource: request.address.id,
+          outcome,
+          attempts,
+          durationMs,
+        })
+        if (!stored) {
+          const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
+          return refuse('outcome-not-recorded', detail, { changeId, outcome })
+        }
+        return outcome === 'applied'
+          ? ok(replyFor(reply, request.readable))
+          : { ok: false, problem: failure(finding, changeId) }
+      } finally {
+        tools.live.delete(changeId)
+      }
     })
-  })
+  } finally {
+    if (held !== undefined) tools.heldKeys.delete(held)
+  }
 }
 
 /** The adapter's spec for the kind and the key's parts by name. */
@@ -191,10 +225,8 @@ export function locate(
   const spec = adapter.kinds[kind] as KindSpec<Kind> | undefined
   if (!spec) return refuse('not-found', `the provider has no ${kind}s`)
   if (address.parts.length !== spec.key.length) {
-    return refuse(
-      'invalid-id',
-      `the key of a ${kind} here is ${spec.key.map((name) => `{${name}}`).join(':')}`,
-    )
+    const grammar = spec.key.map((name) => `{${name}}`).join(':')
+    return refuse('invalid-id', `the key of a ${kind} here is ${grammar}`)
   }
   for (const [index, name] of spec.key.entries()) {
     const fault = spec.checkKey(address.parts[index] ?? '')
@@ -206,13 +238,6 @@ export function locate(
   })
 }
 
-interface Prepared {
-  current: Current<Kind> | undefined
-  merged: Merged
-  /** Absent when nothing is left to write. */
-  write?: UpstreamRequest
-}
-
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
 async function prepare(
   tools: ChangeTools,
@@ -221,64 +246,51 @@ async function prepare(
   ref: Ref,
   sent: AnyValues,
   deadline: Deadline,
-): Promise<Result<Prepared>> {
-  const { connection, exchange } = tools
-  const { kind, address, ifMatch, mode } = request
+  resumed: boolean,
+): Promise<Result<Planned>> {
+  const { connection, exchange, ledger } = tools
+  const { kind, address, mode } = request
+  // A change that goes on was compared when it began; its own first attempt may have changed the state since.
+  const ifMatch = resumed ? undefined : request.ifMatch
   if (!spec.read && ifMatch) {
-    return refuse(
-      'precondition-failed',
-      'the provider cannot be read, so that there is no state to compare If-Match with',
-    )
+    const detail = 'the provider cannot be read, so that there is no state to compare If-Match with'
+    return refuse('precondition-failed', detail)
   }
   const read = spec.read && (await readBack(spec.read, ref, exchange, deadline, request.traceparent))
   if (read && !read.ok) return read
   const current = read?.value
-  if (
-    ifMatch &&
-    current &&
-    !ifMatch.includes('*') &&
-    !ifMatch.includes(etagOf(tools, request, current.values))
-  ) {
-    return refuse('precondition-failed', 'the resource is no longer in the state that If-Match names')
+  const values = current?.values as AnyValues | undefined
+  if (ifMatch && values && !ifMatch.includes('*')) {
+    const tag = etagOf(tools, request, values, ledger.resource(kind, address.id))
+    if (!ifMatch.includes(tag)) {
+      return refuse('precondition-failed', 'the resource is no longer in the state that If-Match names')
+    }
   }
-  const merged = merge(kind, sent, current?.values as AnyValues | undefined, mode)
+  const merged = merge(kind, sent, values, mode)
   if (!merged.ok) return merged
-  if (Object.keys(merged.value.desired).length === 0) return ok({ current, merged: merged.value })
-  if (!request.allowSelf && isOwn(connection, address, current?.values as AnyValues | undefined)) {
+  const planned = { ref, current, merged: merged.value }
+  if (Object.keys(merged.value.desired).length === 0) return ok(planned)
+  if (!request.allowSelf && isOwn(connection, address, values)) {
     return refuse('self-lockout', 'the gateway itself signs in with this resource')
   }
-  const planned = spec.plan(ref, merged.value.desired as Values<Kind>, current)
-  if (!planned.ok) return { ok: false, problem: toProblem(planned.refusal) }
-  return ok({ current, merged: merged.value, write: planned.value })
+  const write = spec.plan(ref, merged.value.desired as Values<Kind>, current)
+  return write.ok ? ok({ ...planned, write: write.value }) : { ok: false, problem: toProblem(write.refusal) }
 }
 
 /** Whether the resource is what the connection signs in with, or one that its operator listed as such. */
 function isOwn(
-  connection: ConnectionConfig,
-  address: ResourceAddress,
+  { secrets, self }: ConnectionConfig,
+  { id }: ResourceAddress,
   values: AnyValues | undefined,
 ): boolean {
-  const own = connection.secrets.clientId?.expose()
-  return connection.self.includes(address.id) || (own !== undefined && values?.['clientId'] === own)
+  const own = secrets.clientId?.expose()
+  return self.includes(id) || (own !== undefined && values?.['clientId'] === own)
 }
 
-const deployed = ({ deployment }: Finding): { deployment?: Deployment & JsonObject } =>
-  deployment ? { deployment: deployment as Deployment & JsonObject } : {}
+/** What all events of one change have in common. */
+type ChangeDraft = Omit<EventDraft, 'type' | 'outcome' | 'upstream'> & { changeId: string }
 
-const failure = ({ problem }: Finding): Problem =>
-  problem ?? { slug: 'internal-error', detail: 'the outcome has no explanation' }
-
-/** The fields that a caller, or the audit, may see of this connection. */
-const visible = ({ connection }: ChangeTools, names: readonly string[]): string[] =>
-  names.filter((name) => name !== 'metadata' || !connection.hideMetadata)
-
-/** The event that all entries of one change have in common. */
-function describe(
-  tools: ChangeTools,
-  request: ChangeRequest,
-  changeId: string,
-  merged: Merged,
-): Omit<EventDraft, 'type' | 'outcome' | 'upstream'> {
+function describe(tools: ChangeTools, request: ChangeRequest, changeId: string, merged: Merged): ChangeDraft {
   const { kind, address, actor, reason, requestId } = request
   const changes = withFingerprints(kind, address.id, merged, tools.keys)
   return {
@@ -294,146 +306,93 @@ function describe(
   }
 }
 
-async function record(tools: ChangeTools, draft: EventDraft): Promise<Result<void>> {
+const replyOf = (
+  tools: ChangeTools,
+  request: ChangeRequest,
+  spec: KindSpec<Kind>,
+  { changeId, fields }: ChangeDraft,
+  { desired, widens }: Merged,
+  values: AnyValues,
+  record: ResourceRecord,
+): ChangeReply => ({
+  changeId,
+  outcome: 'applied',
+  changed: Object.keys(desired).length > 0,
+  widens,
+  resource: view(tools, request, spec, values, record),
+  fields: fields as unknown as FieldChanges,
+})
+
+const deployed = ({ deployment }: Finding): { deployment?: Deployment & JsonObject } =>
+  deployment ? { deployment: deployment as Deployment & JsonObject } : {}
+
+const failure = ({ problem, outcome }: Finding, changeId: string): Problem => ({
+  ...(problem ?? { slug: 'internal-error', detail: 'the outcome has no explanation' }),
+  changeId,
+  outcome,
+})
+
+/** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
+function answerOf(finding: Finding, reply: ChangeReply): Json | 'release' | undefined {
+  if (finding.outcome === 'applied') return { reply } as unknown as Json
+  if (finding.outcome === 'rejected') return { problem: failure(finding, reply.changeId) } as unknown as Json
+  return finding.outcome === 'not_sent' ? 'release' : undefined
+}
+
+/** What the outcome means for the gateway's own record of the resource. */
+function consequence(tools: ChangeTools, { desired }: Merged, { outcome }: Finding): Applied {
+  const inForce = outcome === 'applied' || outcome === 'partial'
+  const names = visible(tools, Object.keys(desired)).filter((name) => !(desired[name] instanceof Secret))
+  const values = inForce ? Object.fromEntries(names.map((name) => [name, desired[name]])) : {}
+  // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
+  const mayHaveChanged = inForce || outcome === 'unknown'
+  const secretChanged = mayHaveChanged && Object.values(desired).some((value) => value instanceof Secret)
+  return { values: values as JsonObject, secretChanged }
+}
+
+const after = (
+  { applied, secretChanges }: ResourceRecord,
+  { values, secretChanged }: Applied,
+): ResourceRecord => ({
+  applied: { ...applied, ...values },
+  secretChanges: secretChanges + (secretChanged ? 1 : 0),
+})
+
+const unrecordable = () =>
+  refuse('audit-unavailable', 'the change could not be recorded, so the provider was not called', {
+    retryAfterSeconds: 1,
+  })
+
+async function append(
+  tools: ChangeTools,
+  draft: EventDraft,
+  more: Partial<Entry> = {},
+): Promise<Result<void>> {
   try {
-    await tools.ledger.append(tools.connection.name, draft)
+    await tools.ledger.append({ connection: tools.connection.name, draft, ...more })
     return ok(undefined)
   } catch (error) {
-    tools.log.error('audit append failed', {
-      requestId: draft.requestId,
-      changeId: draft.changeId,
-      error: String(error),
-    })
-    return refuse('audit-unavailable', 'the change could not be recorded, so the provider was not called', {
-      retryAfterSeconds: 1,
-    })
+    const { requestId, changeId, type } = draft
+    tools.log.error('event not stored', { requestId, changeId, type, error: String(error) })
+    return unrecordable()
   }
 }
 
-/** How long an outcome is tried to be stored before the caller is told that it was not. Milliseconds. */
+/** How long an outcome is tried to be stored before it is left to the emergency's keeping. Milliseconds. */
 const OUTCOME_PATIENCE = 1000
 
-async function recordOutcome(
-  tools: ChangeTools,
-  draft: EventDraft,
-  { kind, address }: ChangeRequest,
-  { desired }: Merged,
-  { outcome }: Finding,
-): Promise<boolean> {
-  const values = Object.entries(desired).filter(([name, value]) => {
-    return !(value instanceof Secret) && visible(tools, [name]).length > 0
-  })
-  const stored = outcome === 'applied' || outcome === 'partial'
-  // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
-  const secretChanged =
-    (stored || outcome === 'unknown') && Object.values(desired).some((value) => value instanceof Secret)
-  const applied = {
-    kind,
-    resource: address.id,
-    values: (stored ? Object.fromEntries(values) : {}) as JsonObject,
-    secretChanged,
-  }
+async function recordOutcome(tools: ChangeTools, entry: Entry): Promise<boolean> {
+  const { requestId, changeId, outcome } = entry.draft
   const patience = new Deadline(OUTCOME_PATIENCE)
   do {
     try {
-      await tools.ledger.append(tools.connection.name, draft, applied)
+      await tools.ledger.append(entry)
       return true
     } catch (error) {
-      tools.log.error('outcome not stored yet', { changeId: draft.changeId, outcome, error: String(error) })
+      tools.log.error('outcome not stored yet', { requestId, changeId, outcome, error: String(error) })
     }
   } while (await patience.sleep(50))
+  const kept = tools.emergency?.keep(entry) ?? false
+  tools.log.error('outcome not stored', { requestId, changeId, outcome, kept })
   return false
-}
-
-/** An HMAC over the id, the canonical values and the count of secret changes: it reveals none of them. */
-export function etagOf(tools: ChangeTools, { kind, address }: ResourceRequest, values: AnyValues): string {
-  const { secretChanges } = tools.ledger.resource(kind, address.id)
-  return tools.keys.etag([kind, address.id, values, secretChanges])
-}
-
-/** The resource as the caller may see it. */
-export function view(
-  tools: ChangeTools,
-  request: ResourceRequest,
-  spec: KindSpec<Kind>,
-  values: AnyValues,
-): ResourceView {
-  const { address, readable } = request
-  const shown = Object.fromEntries(Object.entries(values).filter(([, value]) => !(value instanceof Secret)))
-  return {
-    id: address.id,
-    connection: tools.connection.name,
-    provider: tools.connection.provider,
-    readable: spec.read !== undefined,
-    ...(spec.read && { etag: etagOf(tools, request, shown) }),
-    ...hide(shown, visible(tools, readable)),
-  }
-}
-
-function reply(
-  tools: ChangeTools,
-  request: ChangeRequest,
-  spec: KindSpec<Kind>,
-  changeId: string,
-  merged: Merged,
-  known: AnyValues,
-): ChangeReply {
-  const values = spec.read
-    ? known
-    : (tools.ledger.resource(request.kind, request.address.id).applied as AnyValues)
-  const changes = withFingerprints(request.kind, request.address.id, merged, tools.keys)
-  return {
-    changeId,
-    outcome: 'applied',
-    changed: Object.keys(merged.desired).length > 0,
-    widens: merged.widens,
-    resource: view(tools, request, spec, values),
-    fields: hideChanges(changes, visible(tools, request.readable)),
-  }
-}
-
-/** The plan that a dry run answers. What the caller may not read is replaced before the request is built again. */
-function plan(
-  tools: ChangeTools,
-  request: ChangeRequest,
-  spec: KindSpec<Kind>,
-  ref: Ref,
-  { merged, current, write }: Prepared,
-): PlanReply {
-  const readable = visible(tools, request.readable)
-  const conceal = (values: AnyValues) => hide(values, readable)
-  const shown =
-    write &&
-    spec.plan(
-      ref,
-      conceal(merged.desired) as Values<Kind>,
-      current && {
-        values: conceal(current.values as AnyValues) as Values<Kind>,
-        ...(current.carry && { carry: conceal(current.carry) as Record<string, Json> }),
-      },
-    )
-  const url = write && buildUrl(tools.connection.baseUrl, write)
-  const signIn = tools.connection.auth.scheme === 'header' ? tools.connection.auth.header : 'Authorization'
-  const warnings = [
-    ...(spec.read ? [] : ['the provider cannot be read: whether anything would change is not known']),
-    ...(write && merged.widens ? ['the change widens access'] : []),
-  ]
-  return {
-    plan: {
-      request:
-        shown?.ok && url
-          ? {
-              method: shown.value.method,
-              path: pathOf(url),
-              headers: { ...shown.value.headers, [signIn.toLowerCase()]: '[secret]' },
-              // A secret serializes as `[secret]`.
-              body: JSON.parse(JSON.stringify(shown.value.body ?? null)) as Json,
-            }
-          : null,
-      fields: hideChanges(merged.changes, readable),
-      changed: write !== undefined,
-      widens: merged.widens,
-      warnings,
-    },
-  }
 }

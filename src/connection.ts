@@ -2,70 +2,100 @@ import type { Registry } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import {
   change,
-  type ChangeReply,
+  type ChangeAnswer,
   type ChangeRequest,
   type ChangeTools,
   locate,
-  type PlanReply,
   type ResourceRequest,
-  type ResourceView,
-  view,
 } from './change.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import { createExchange } from './exchange.ts'
+import type { Emergency } from './ledger/emergency.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import type { AnyValues } from './model.ts'
 import { ok, type Result } from './problems.ts'
 import { ResourceQueue } from './queue.ts'
 import { readBack } from './read.ts'
+import { recover, resolve, type Resolution } from './recovery.ts'
+import { type ResourceView, view, viewFor } from './reply.ts'
 import { createTokens } from './token.ts'
 import type { Send } from './upstream.ts'
 
 /** The single owner of one connection. Arguments and results are plain data, so that a call may cross processes. */
 export interface Actor {
-  change(request: ChangeRequest): Promise<Result<ChangeReply | PlanReply>>
+  change(request: ChangeRequest): Promise<ChangeAnswer>
   read(request: ResourceRequest): Promise<Result<ResourceView>>
+  /** Settles by hand what the gateway could not. */
+  resolve(resolution: Resolution): Promise<Result<void>>
+}
+
+/** The actor as its own process or object holds it. */
+export interface OwnActor extends Actor {
+  /** Settles what an earlier process left open and what is still unknown; resolves when it has looked at all of it. */
+  recover(): Promise<void>
+  /** Resolves when no change is between its intent and its outcome. */
+  idle(): Promise<void>
 }
 
 /** What every actor of a process or an object shares. */
 export interface ActorParts {
   registry: Registry
   ledger: Ledger
+  emergency: Emergency | undefined
   keys: AuditKeys
   send: Send
   log: Log
 }
 
-/** Builds the actor. Its queue and its token are its own: they live and die with it. */
-export function createActor(connection: ConnectionConfig, parts: ActorParts): Actor {
-  const { registry, ledger, keys, send, log } = parts
+/** Builds the actor. Its queue, its token and what it has under way are its own: they live and die with it. */
+export function createActor(connection: ConnectionConfig, parts: ActorParts): OwnActor {
+  const { registry, ledger, send } = parts
   const adapter = registry[connection.provider]
   if (!adapter) throw new TypeError(`no adapter for ${connection.provider}`)
-  const exchange = createExchange(connection, adapter, createTokens(connection, send), send)
-  const tools: ChangeTools = { connection, adapter, exchange, ledger, keys, queue: new ResourceQueue(), log }
+  const running = new Set<Promise<unknown>>()
+  const tools: ChangeTools = {
+    connection,
+    adapter,
+    exchange: createExchange(connection, adapter, createTokens(connection, send), send),
+    ledger,
+    emergency: parts.emergency,
+    keys: parts.keys,
+    queue: new ResourceQueue(),
+    live: new Set(),
+    heldKeys: new Set(),
+    log: parts.log,
+  }
+
+  async function read(request: ResourceRequest): Promise<Result<ResourceView>> {
+    const found = locate(adapter as NonNullable<typeof adapter>, request)
+    if (!found.ok) return found
+    const { spec, ref } = found.value
+    const deadline = new Deadline(connection.deadlineMs)
+    // A provider that cannot be read answers with what was last applied through the gateway.
+    const told = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, request.traceparent))
+    if (told && !told.ok) return told
+    const record = ledger.resource(request.kind, request.address.id)
+    const whole = view(tools, request, spec, (told?.value.values ?? {}) as AnyValues, record)
+    return ok(viewFor(whole, request.readable))
+  }
 
   return {
-    change: (request) => change(tools, request),
-
-    async read(request) {
-      const found = locate(adapter, request)
-      if (!found.ok) return found
-      const { spec, ref } = found.value
-      // A provider that cannot be read answers with what was last applied through the gateway.
-      if (!spec.read)
-        return ok(
-          view(tools, request, spec, ledger.resource(request.kind, request.address.id).applied as AnyValues),
-        )
-      const read = await readBack(
-        spec.read,
-        ref,
-        exchange,
-        new Deadline(connection.deadlineMs),
-        request.traceparent,
-      )
-      return read.ok ? ok(view(tools, request, spec, read.value.values as AnyValues)) : read
+    read,
+    async change(request) {
+      const work = change(tools, request)
+      running.add(work)
+      try {
+        return await work
+      } finally {
+        running.delete(work)
+      }
+    },
+    resolve: (resolution) => resolve(tools, resolution),
+    recover: () => recover(tools),
+    async idle() {
+      while (running.size > 0) await Promise.allSettled(running)
     },
   }
 }

@@ -1,7 +1,9 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import Database from 'better-sqlite3'
+import { eq, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import type { Commit, Db } from './ledger/ledger.ts'
@@ -10,6 +12,8 @@ import * as schema from './ledger/schema.ts'
 export interface NodeDatabase {
   db: Db
   commit: Commit
+  /** Rejects when nothing can be committed. */
+  probe(): Promise<void>
   close(): void
 }
 
@@ -17,9 +21,16 @@ export interface NodeDatabase {
 const LOCK_PATIENCE = 1000
 const LOCK_INTERVAL = 20
 
-/** Opens and migrates the embedded database. Every commit is on disk before it counts (`synchronous=FULL`). */
+const isBusy = (error: unknown): boolean =>
+  error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')
+
+/**
+ * Opens and migrates the embedded database as its only gateway. Every commit is on disk before it counts
+ * (`synchronous=FULL`); readers and backups by other processes are welcome.
+ */
 export function openDatabase(file: string): NodeDatabase {
-  if (file !== ':memory:') mkdirSync(dirname(file), { recursive: true })
+  mkdirSync(dirname(file), { recursive: true })
+  const lock = own(file)
   // Without a time-out: the driver would wait inside the event loop, so waiting is done outside.
   const sqlite = new Database(file, { timeout: 0 })
   sqlite.pragma('journal_mode = WAL')
@@ -27,21 +38,138 @@ export function openDatabase(file: string): NodeDatabase {
   sqlite.pragma('recursive_triggers = ON')
   const db = drizzle(sqlite, { schema })
   migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
+  const commit = groupCommit(sqlite, raiseEpoch(db))
+  const touch = db
+    .update(schema.epoch)
+    .set({ epoch: sql`${schema.epoch.epoch}` })
+    .where(eq(schema.epoch.one, 1))
+    .prepare()
+  return {
+    db,
+    commit,
+    probe: () => commit(() => void touch.run()),
+    close() {
+      sqlite.close()
+      lock.close()
+    },
+  }
+}
 
-  const isBusy = (error: unknown): boolean =>
-    error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')
+/**
+ * Holds a lock in a database of its own for the life of the process; SQLite frees it when the process dies, however it
+ * dies. The file must never be opened otherwise in this process: closing any handle of it drops the lock.
+ */
+function own(file: string): Database.Database {
+  const lock = new Database(`${file}.lock`, { timeout: 0 })
+  try {
+    lock.exec('BEGIN EXCLUSIVE')
+    return lock
+  } catch (error) {
+    lock.close()
+    if (!isBusy(error)) throw error
+    throw new Error(
+      `another gateway process is running on ${file}; stop it first, or give this one another DATABASE`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
 
-  async function commit<T>(write: () => T): Promise<T> {
-    for (const end = performance.now() + LOCK_PATIENCE; ;) {
+/** Backs the lock up where a lock file was deleted: throws as soon as another process has opened the database. */
+function raiseEpoch(db: Db): () => void {
+  const { epoch } = schema
+  const { value } = db
+    .insert(epoch)
+    .values({ one: 1, epoch: 1 })
+    .onConflictDoUpdate({ target: epoch.one, set: { epoch: sql`${epoch.epoch} + 1` } })
+    .returning({ value: epoch.epoch })
+    .get()
+  const current = db.select({ value: epoch.epoch }).from(epoch).where(eq(epoch.one, 1)).prepare()
+  return () => {
+    if (current.get()?.value !== value) throw new Error('another gateway process has taken the database over')
+  }
+}
+
+interface Job {
+  write: () => unknown
+  done(value: unknown): void
+  failed(error: unknown): void
+}
+
+/**
+ * All writes of one turn of the event loop in one transaction, so that one fsync serves them all. Each has a savepoint
+ * of its own: one that throws takes nothing of the others with it.
+ */
+function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit {
+  // IMMEDIATE: a deferred transaction that has read cannot be retried once somebody else has written.
+  const begin = sqlite.prepare('BEGIN IMMEDIATE')
+  const end = sqlite.prepare('COMMIT')
+  const mark = sqlite.prepare('SAVEPOINT write')
+  const keep = sqlite.prepare('RELEASE write')
+  const undo = sqlite.prepare('ROLLBACK TO write')
+  let queue: Job[] = []
+  let flushing = false
+
+  async function beginWithin(patience: number): Promise<void> {
+    for (const end = performance.now() + patience; ;) {
       try {
-        // IMMEDIATE: a deferred transaction that has read cannot be retried once somebody else has written.
-        return db.transaction(write, { behavior: 'immediate' })
+        begin.run()
+        return
       } catch (error) {
         if (!isBusy(error) || performance.now() >= end) throw error
-        await new Promise((resolve) => setTimeout(resolve, LOCK_INTERVAL))
+        await pause(LOCK_INTERVAL)
       }
     }
   }
 
-  return { db, commit, close: () => void sqlite.close() }
+  function runOne({ write, done, failed }: Job): () => void {
+    mark.run()
+    try {
+      const value = write()
+      keep.run()
+      return () => done(value)
+    } catch (error) {
+      // A full disk or a failing one rolls the whole transaction back by itself.
+      if (!sqlite.inTransaction) throw error
+      undo.run()
+      keep.run()
+      return () => failed(error)
+    }
+  }
+
+  async function commitBatch(batch: Job[]): Promise<void> {
+    let reports: (() => void)[]
+    try {
+      await beginWithin(LOCK_PATIENCE)
+      checkEpoch()
+      reports = batch.map(runOne)
+      end.run()
+    } catch (error) {
+      if (sqlite.open && sqlite.inTransaction) sqlite.exec('ROLLBACK')
+      reports = batch.map(
+        ({ failed }) =>
+          () =>
+            failed(error),
+      )
+    }
+    for (const report of reports) report()
+  }
+
+  async function flush(): Promise<void> {
+    while (queue.length > 0) {
+      const batch = queue
+      queue = []
+      await commitBatch(batch)
+    }
+    flushing = false
+  }
+
+  return <T>(write: () => T): Promise<T> =>
+    new Promise<T>((resolve, reject) => {
+      queue.push({ write, done: (value) => resolve(value as T), failed: reject })
+      if (flushing) return
+      flushing = true
+      setImmediate(() => void flush())
+    })
 }

@@ -1,14 +1,17 @@
 import { readFile } from 'node:fs/promises'
-import { serve } from '@hono/node-server'
+import { setTimeout as pause } from 'node:timers/promises'
+import { type HttpBindings, serve } from '@hono/node-server'
 import { fileURLToPath } from 'node:url'
 import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import type { Config } from './config.ts'
-import { type Actor, createActor } from './connection.ts'
+import { createActor, type OwnActor } from './connection.ts'
 import { openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
+import { openJournal } from './node-journal.ts'
+import { type Problem, refuse } from './problems.ts'
 import { createSend } from './upstream.ts'
 
 export interface NodeGatewayOptions {
@@ -60,6 +63,27 @@ function provesUnsent(error: unknown): boolean {
 
 const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@scalar/api-reference'))
 
+/** How often the store is tried while it is sick, and how often open and unknown changes are looked at. Milliseconds. */
+const HEAL_EVERY = 250
+const RECOVER_EVERY = 5000
+
+/** Calls `task` again and again, each time after the one before has ended. */
+function repeat(task: () => Promise<void>, everyMs: number): { stop(): Promise<void> } {
+  const stopped = new AbortController()
+  const loop = (async () => {
+    while (!stopped.signal.aborted) {
+      await pause(everyMs, undefined, { signal: stopped.signal, ref: false }).catch(() => {})
+      if (!stopped.signal.aborted) await task()
+    }
+  })()
+  return {
+    stop() {
+      stopped.abort()
+      return loop
+    },
+  }
+}
+
 /** Starts the gateway in this process: every connection's actor and one database. */
 export async function startNodeGateway(options: NodeGatewayOptions): Promise<NodeGateway> {
   const { config, registry, keys, log } = options
@@ -71,47 +95,76 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     )
   }
   const ledger = openLedger(database.db, database.commit)
+  const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
   const send = createSend(fetch, provesUnsent)
-  const actors = new Map<string, Actor>(
+  const actors = new Map<string, OwnActor>(
     [...config.connections.values()].map((connection) => [
       connection.name,
-      createActor(connection, { registry, ledger, keys, send, log }),
+      createActor(connection, { registry, ledger, emergency: journal, keys, send, log }),
     ]),
   )
+  const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
+  const recover = async () => void (await everyActor((actor) => actor.recover()))
+
+  let draining = false
+  const stopping = (): Promise<{ ok: false; problem: Problem }> =>
+    Promise.resolve(
+      refuse('not-ready', 'the gateway is stopping; nothing was sent', { retryAfterSeconds: 1 }),
+    )
+
   const app = createApp({
     config,
     registry,
-    actor: (name) => actors.get(name),
+    actor(name) {
+      const actor = actors.get(name)
+      return actor && draining ? { ...actor, change: stopping, resolve: stopping } : actor
+    },
     events: async (filter) => ledger.events(filter),
+    changes: async (filter) => ledger.changes(filter),
+    story: async (changeId) => ledger.story(changeId),
     async readiness() {
+      const reasons: string[] = []
+      if (draining) reasons.push('the gateway is stopping')
+      if (journal.isSick()) reasons.push('the database does not take writes')
       try {
         ledger.probe()
-        return []
       } catch (error) {
-        return [`the database cannot be read: ${error instanceof Error ? error.message : 'unknown fault'}`]
+        reasons.push(
+          `the database cannot be read: ${error instanceof Error ? error.message : 'unknown fault'}`,
+        )
       }
+      return reasons
     },
     referenceScript: () => readFile(fileURLToPath(REFERENCE_SCRIPT)),
+    targetOf: (environment) => (environment as HttpBindings | undefined)?.incoming.url,
     addressOf: (environment) =>
-      (environment as { incoming?: { socket?: { remoteAddress?: string } } } | undefined)?.incoming?.socket
-        ?.remoteAddress ?? null,
+      (environment as HttpBindings | undefined)?.incoming.socket.remoteAddress ?? null,
     log,
   })
 
+  await journal.heal()
+  // Not awaited: it asks providers, and a silent one must not keep the gateway from starting.
+  const firstRecovery = recover()
   const { promise: listening, resolve, reject } = Promise.withResolvers<number>()
   const server = serve({ fetch: app.fetch, port: options.port, hostname: options.host }, ({ port }) =>
     resolve(port),
   )
   server.once('error', reject)
   const port = await listening
+  const chores = [repeat(() => journal.heal(), HEAL_EVERY), repeat(recover, RECOVER_EVERY)]
   const host = options.host.includes(':') ? `[${options.host}]` : options.host
   return {
     url: `http://${host}:${port}`,
     async close() {
+      draining = true
+      await everyActor((actor) => actor.idle())
+      await firstRecovery
+      await Promise.all(chores.map((chore) => chore.stop()))
       await new Promise<void>((done) => {
         server.close(() => done())
         if ('closeIdleConnections' in server) server.closeIdleConnections()
       })
+      journal.close()
       database.close()
     },
   }

@@ -5,6 +5,21 @@ const DESCRIPTION =
   'one audit trail; what a provider cannot do is refused by name. A 2xx means that the change is in force everywhere ' +
   'the provider deploys to, and that its intent and its outcome are recorded.'
 
+/** In the order of the operations. */
+const tags = [
+  {
+    name: 'Credentials',
+    description: 'What lets a client in: API credentials, API clients, users with passwords.',
+  },
+  { name: 'Roles', description: 'Named sets of permissions (Commerce Layer).' },
+  { name: 'Permissions', description: 'What a role may do with one kind of thing (Commerce Layer).' },
+  { name: 'Changes', description: 'What was asked for and where it stands.' },
+  { name: 'Audit', description: 'Who changed what, and what really happened.' },
+  { name: 'Providers', description: 'What each provider can do, and the connections to them.' },
+  { name: 'Health', description: 'Whether the gateway answers, and whether it can take changes.' },
+  { name: 'Documentation', description: 'This document, and what every problem means.' },
+]
+
 /** The document of an app whose operations are all registered. */
 export const openApiDocument = (app: OpenAPIHono): object =>
   app.getOpenAPI31Document({
@@ -16,4 +31,5 @@ export const openApiDocument = (app: OpenAPIHono): object =>
       license: { name: 'MIT' },
     },
     servers: [{ url: '/' }],
+    tags,
   })

@@ -6,7 +6,7 @@ import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } fro
 export interface OperationContext {
   request: Request
   url: URL
-  /** The last path segment as it came over the wire, still encoded. */
+  /** The path's parameter as it came over the wire, still encoded. */
   segment: string
   query: Record<string, string>
   requestId: string
@@ -18,8 +18,12 @@ export type CallerContext = OperationContext & { caller: Caller }
 
 interface Common {
   method: 'get' | 'put' | 'post'
-  /** `{id}` is the only path parameter. */
+  /** With one parameter at the most, `{id}` or `{slug}`. */
   path: string
+  /** What `{id}` is, with examples under the same names as the body's. */
+  id?: { description: string; examples: Record<string, { value: string }> }
+  /** True for what only a page loads: it is served and not described. */
+  hidden?: true
   summary: string
   description?: string
   tag: string
@@ -51,10 +55,18 @@ export const problemSchema = z
   .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
 
 /** Every operation may answer these; those without a caller never see the first two. */
-const always = ['invalid-query', 'internal-error', 'not-ready'] as const
+const always = ['invalid-id', 'invalid-query', 'internal-error', 'not-ready'] as const
 const withCaller = ['unauthenticated', 'invalid-header', 'forbidden'] as const
 
+/** A problem document as the API reference shows it. */
+function example(slug: ProblemSlug, path: string) {
+  const { title, status, text, retryable } = problems[slug]
+  const requestId = '01979d3e-5b1a-7c3e-9f00-0123456789ab'
+  return { type: `/problems/${slug}`, title, status, detail: text, instance: path, requestId, retryable }
+}
+
 export function register(app: OpenAPIHono, operation: Operation): void {
+  if (operation.hidden) return
   const { method, path, summary, description, tag, query, headers, body, success } = operation
   const slugs = [...new Set([...always, ...(operation.public ? [] : withCaller), ...operation.problems])]
   const byStatus = Map.groupBy(slugs.toSorted(), (slug) => problems[slug].status)
@@ -63,14 +75,18 @@ export function register(app: OpenAPIHono, operation: Operation): void {
       status,
       {
         description: list.map((slug) => `\`${slug}\`: ${problems[slug].title}`).join('; '),
-        content: { 'application/problem+json': { schema: problemSchema } },
+        content: {
+          'application/problem+json': {
+            schema: problemSchema,
+            examples: Object.fromEntries(
+              list.map((slug) => [slug, { summary: problems[slug].title, value: example(slug, path) }]),
+            ),
+          },
+        },
       },
     ]),
   )
-  const id = z.string().openapi({
-    description: 'An id (`{connection}:{key}`) or an alias.',
-    example: 'apinizer:MyProject:api-user',
-  })
+  const id = z.string().openapi({ param: { name: 'id', in: 'path', ...operation.id } })
   app.openAPIRegistry.registerPath({
     method,
     path,
@@ -116,7 +132,7 @@ export function readQuery(operation: Operation, url: URL): Result<Record<string,
 
 export function problemResponse(problem: Problem, requestId: string, pathname: string): Response {
   const { status, title, retryable } = problems[problem.slug]
-  const { slug, detail, errors, changeId, outcome, retryAfterSeconds, extension } = problem
+  const { slug, detail, errors, changeId, outcome, retryAfterSeconds, extension, headers: more } = problem
   const document = {
     type: `/problems/${slug}`,
     title,
@@ -130,7 +146,7 @@ export function problemResponse(problem: Problem, requestId: string, pathname: s
     ...(errors && { errors }),
     ...extension,
   }
-  const headers = new Headers({ 'content-type': 'application/problem+json' })
+  const headers = new Headers({ ...more, 'content-type': 'application/problem+json' })
   if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
   if (status === 401) headers.set('www-authenticate', 'Bearer realm="credential-gateway"')
   return new Response(JSON.stringify(document), { status, headers })

@@ -65,6 +65,17 @@ export const problems = {
     'Too many changes wait for this resource, or the deadline passed while waiting. Nothing was sent.',
     true,
   ),
+  'request-in-progress': entry(
+    409,
+    'Request in progress',
+    'A request with the same `Idempotency-Key` is under way. Its answer can be had with the same request later.',
+    true,
+  ),
+  superseded: entry(
+    409,
+    'Superseded',
+    'A newer change of the same resource has taken the place of this one, or the change is settled already.',
+  ),
   'upstream-conflict': entry(
     409,
     'Conflict at the provider',
@@ -106,6 +117,11 @@ export const problems = {
     422,
     'Incomplete representation',
     '`?mode=replace` needs every writable field; `errors` lists those that are missing.',
+  ),
+  'idempotency-key-reused': entry(
+    422,
+    'Idempotency key reused',
+    'The key came with another body or mode before. Use a new key for a new change.',
   ),
   'upstream-validation-failed': entry(
     422,
@@ -194,6 +210,8 @@ export interface Problem {
   retryAfterSeconds?: number
   changeId?: string
   outcome?: string
+  /** Further response headers. */
+  headers?: Record<string, string>
   /** Further members of the problem document (RFC 9457 §3.2), such as `deployment`. */
   extension?: Record<string, unknown>
 }

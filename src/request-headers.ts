@@ -48,3 +48,13 @@ export function entityTagsOf(
     ? ok(tags)
     : refuse('invalid-header', `${name} is not a list of entity tags`)
 }
+
+/** 1 to 255 visible ASCII characters, bare or as a quoted string; both spell the same key. */
+export function idempotencyKeyOf(headers: Headers): Result<string | undefined> {
+  const given = headers.get('idempotency-key')
+  if (given === null) return ok(undefined)
+  const key = /^"(.*)"$/.exec(given)?.[1] ?? given
+  return /^[\x21-\x7e]{1,255}$/.test(key)
+    ? ok(key)
+    : refuse('invalid-header', 'Idempotency-Key is not 1 to 255 visible ASCII characters')
+}

@@ -15,6 +15,8 @@ export interface Write<K extends Kind> {
   desired: AnyValues
   /** What was read before; undefined where the provider cannot be read. */
   current: Current<K> | undefined
+  /** What an earlier run of the same change ended in, when this one goes on with it. */
+  earlier: 'unknown' | 'partial' | undefined
   traceparent: string
 }
 
@@ -45,8 +47,10 @@ export async function carryOut<K extends Kind>(
   onRepeat: OnRepeat,
 ): Promise<Finding> {
   const { spec, ref, request, traceparent } = write
-  let partial: Finding | undefined
-  let unknown: Finding | undefined
+  let partial = write.earlier === 'partial' ? carriedOver('partial') : undefined
+  let unknown = write.earlier === 'unknown' ? carriedOver('unknown') : undefined
+  let repaired = false
+  let resent = false
   for (let attempts = 1; ; attempts++) {
     const verdict = await exchange(request, (response) => spec.parse(ref, response), deadline, traceparent)
     const last = attempts === MAX_ATTEMPTS
@@ -74,14 +78,15 @@ export async function carryOut<K extends Kind>(
 
     if (verdict.kind === 'answered' && verdict.parsed.outcome === 'partial') {
       const { detail, deployment } = verdict.parsed
-      const repaired = partial !== undefined
+      const before = repaired
+      repaired = true
       partial = {
         outcome: 'partial',
         problem: { slug: 'partially-applied', detail, ...(deployment && { extension: { deployment } }) },
         ...(deployment && { deployment }),
         ...known,
       }
-      if (repaired || last || deadline.remainingMs() === 0) return partial
+      if (before || last || deadline.remainingMs() === 0) return partial
       await onRepeat(attempts, 'partial', status)
       continue
     }
@@ -96,7 +101,8 @@ export async function carryOut<K extends Kind>(
     }
 
     const detail = verdict.kind === 'unknown' ? verdict.detail : (verdict.parsed as { detail: string }).detail
-    const repeated = unknown !== undefined
+    const repeated = resent
+    resent = true
     unknown = {
       outcome: 'unknown',
       problem: {
@@ -114,6 +120,17 @@ export async function carryOut<K extends Kind>(
     await onRepeat(attempts, 'unknown', status)
   }
 }
+
+/** What is known from the run before, until this one knows better. */
+const carriedOver = (outcome: 'unknown' | 'partial'): Finding => ({
+  outcome,
+  problem:
+    outcome === 'partial'
+      ? { slug: 'partially-applied', detail: 'the change is stored and not deployed everywhere' }
+      : { slug: 'outcome-unknown', detail: 'the change may have been applied', retryAfterSeconds: 1 },
+  status: null,
+  attempts: 0,
+})
 
 type Look =
   | { state: 'new'; values: AnyValues }

@@ -60,4 +60,5 @@ export function useGateway(): void {
 }
 
 /** One request over HTTP to the gateway of this file. */
-export const gatewayFetch = (path: string, init?: RequestInit): Promise<Response> => fetch(gateway.url + path, init)
+export const gatewayFetch = (path: string, init?: RequestInit): Promise<Response> =>
+  fetch(gateway.url + path, init)

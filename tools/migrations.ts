@@ -11,10 +11,17 @@ try {
   const out = join(folder, 'migrations')
   writeFileSync(
     config,
-    JSON.stringify({ dialect: 'sqlite', driver: 'durable-sqlite', schema: resolve('src/ledger/schema.ts'), out }),
+    JSON.stringify({
+      dialect: 'sqlite',
+      driver: 'durable-sqlite',
+      schema: resolve('src/ledger/schema.ts'),
+      out,
+    }),
   )
   execFileSync('drizzle-kit', ['generate', '--config', config], { stdio: 'pipe' })
-  const added = readdirSync(out).filter((file) => file.endsWith('.sql')).length - readdirSync('migrations').filter((file) => file.endsWith('.sql')).length
+  const added =
+    readdirSync(out).filter((file) => file.endsWith('.sql')).length -
+    readdirSync('migrations').filter((file) => file.endsWith('.sql')).length
   if (added !== 0) {
     process.stderr.write('the schema has changed and no migration says so; run: npm run migrations\n')
     process.exitCode = 1

@@ -18,8 +18,11 @@ const app = createApp({
   registry,
   actor: () => undefined,
   events: async () => [],
+  changes: async () => [],
+  story: async () => [],
   readiness: async () => [],
   referenceScript: async () => '',
+  targetOf: () => undefined,
   addressOf: () => null,
   log: openLog('error', (line) => void process.stderr.write(line)),
 })

@@ -1,8 +1,20 @@
-import { and, desc, eq, getTableColumns, gte, inArray, lt, type SQL, sql } from 'drizzle-orm'
+import {
+  and,
+  desc,
+  eq,
+  getTableColumns,
+  gte,
+  inArray,
+  isNotNull,
+  isNull,
+  lt,
+  type SQL,
+  sql,
+} from 'drizzle-orm'
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import { v7 as uuidv7 } from 'uuid'
 import type { AuditKeys } from '../audit-keys.ts'
-import type { JsonObject } from '../json.ts'
+import type { Json, JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import * as schema from './schema.ts'
@@ -16,20 +28,57 @@ export type Commit = <T>(write: () => T) => Promise<T>
 /** An event before it has its place in a chain. */
 export type EventDraft = Omit<AuditEvent, 'id' | 'connection' | 'seq' | 'at' | 'previous' | 'hash'>
 
-export interface EventFilter {
+/** What is written together with an event, in its transaction. Plain data, so that an emergency can keep it. */
+export interface Entry {
+  connection: string
+  draft: EventDraft
+  /** Values that are now in force, and whether a secret was changed. */
+  applied?: { values: JsonObject; secretChanged: boolean }
+  /** Takes the key for the change; it must be free. */
+  reserve?: Reservation
+  /** What becomes of the change's key: the answer to replay, or its release. */
+  answer?: Json | 'release'
+}
+
+/** The scope of an idempotency key: one caller, one resource. */
+export interface KeyScope {
+  caller: string
+  kind: Kind
+  resource: string
+  key: string
+}
+export interface Reservation extends KeyScope {
+  fingerprint: string
+}
+export interface ReservedKey {
+  changeId: string
+  fingerprint: string
+  answer: Json | null
+}
+
+export type ChangeState = 'in_flight' | Outcome
+export type ChangeRecord = typeof schema.changes.$inferSelect
+
+interface Filter {
   /** RFC 3339; from, inclusive. */
   since?: string
   /** Up to, exclusive. */
   until?: string
   actor?: string
   resource?: string
-  outcome?: Outcome
-  change?: string
   /** At most 50 names, because a Durable Object binds at most 100 values. */
   connections?: readonly string[]
-  /** Only events older than this id. */
+  /** Only what is older than this id. */
   before?: string
   limit: number
+}
+export interface EventFilter extends Filter {
+  outcome?: Outcome
+  change?: string
+}
+export interface ChangeFilter extends Filter {
+  states?: readonly ChangeState[]
+  change?: string
 }
 
 /** What the gateway knows of a resource by itself. */
@@ -38,22 +87,30 @@ export interface ResourceRecord {
   secretChanges: number
 }
 
-/** The consequence of an outcome for the resource's record. */
-export interface Applied {
-  kind: Kind
-  resource: string
-  values: JsonObject
-  secretChanged: boolean
-}
-
 export interface Ledger {
-  append(connection: string, draft: EventDraft, applied?: Applied): Promise<AuditEvent>
+  append(entry: Entry): Promise<AuditEvent>
   /** Newest first. */
   events(filter: EventFilter): AuditEvent[]
+  /** Newest first. */
+  changes(filter: ChangeFilter): ChangeRecord[]
+  /** The events of one change, oldest first. */
+  story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
+  reservedKey(scope: KeyScope): ReservedKey | undefined
   /** Throws when the store cannot be read. */
   probe(): void
 }
+
+/** Changes that are not known to be in force, nor known not to be: a newer one takes their place. */
+export const UNSETTLED = ['unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+
+/** States that nothing follows any more. */
+const FINAL: ReadonlySet<ChangeState> = new Set(['applied', 'rejected', 'superseded'])
+
+/** How long the answer to a key is kept after the outcome: 24 hours, in milliseconds. */
+const KEY_LIFETIME = 24 * 60 * 60 * 1000
+/** Expired keys that one append clears away at the most, so that no append is slow. */
+const KEYS_CLEARED = 20
 
 /** One placeholder per column, named like it: the row's type is the insert's. */
 const placeholders = <T extends Record<string, unknown>>(columns: T) =>
@@ -72,7 +129,7 @@ const firstIdAt = (instant: string): string => {
 
 /** Opens the ledger on a migrated database. */
 export function openLedger(db: Db, commit: Commit): Ledger {
-  const { audit, resources } = schema
+  const { audit, changes, idempotency, resources } = schema
   const place = (name: string) => sql.placeholder(name)
 
   // Prepared once: building a query costs more than running it.
@@ -83,24 +140,51 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .orderBy(desc(audit.seq))
     .limit(1)
     .prepare()
-  const insert = db
+  const insertEvent = db
     .insert(audit)
     .values(placeholders(getTableColumns(audit)))
     .prepare()
-  const record = db
+  const insertChange = db
+    .insert(changes)
+    .values(placeholders(getTableColumns(changes)))
+    .prepare()
+  const unsettled = db
+    .select({ id: changes.id })
+    .from(changes)
+    .where(
+      and(
+        eq(changes.resource, place('resource')),
+        eq(changes.kind, place('kind')),
+        inArray(changes.state, UNSETTLED),
+      ),
+    )
+    .prepare()
+  const resourceRow = db
     .select()
     .from(resources)
     .where(and(eq(resources.kind, place('kind')), eq(resources.resource, place('resource'))))
     .prepare()
+  const keyRow = db
+    .select()
+    .from(idempotency)
+    .where(
+      and(
+        eq(idempotency.caller, place('caller')),
+        eq(idempotency.kind, place('kind')),
+        eq(idempotency.resource, place('resource')),
+        eq(idempotency.key, place('key')),
+      ),
+    )
+    .prepare()
 
   function resource(kind: Kind, id: string): ResourceRecord {
-    const row = record.get({ kind, resource: id })
+    const row = resourceRow.get({ kind, resource: id })
     return row
       ? { applied: JSON.parse(row.applied) as JsonObject, secretChanges: row.secretChanges }
       : { applied: {}, secretChanges: 0 }
   }
 
-  function write(connection: string, draft: EventDraft, applied: Applied | undefined): AuditEvent {
+  function insert(connection: string, draft: EventDraft): AuditEvent {
     const last = tip.get({ connection })
     const id = uuidv7()
     const unhashed = {
@@ -112,46 +196,180 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       previous: last?.hash ?? GENESIS,
     }
     const event: AuditEvent = { ...unhashed, hash: hashOf(unhashed) }
-    insert.run(toRow(event))
-    if (applied) {
-      const before = resource(applied.kind, applied.resource)
-      const next = {
-        applied: JSON.stringify({ ...before.applied, ...applied.values }),
-        secretChanges: before.secretChanges + (applied.secretChanged ? 1 : 0),
-      }
-      db.insert(resources)
-        .values({ kind: applied.kind, resource: applied.resource, ...next })
-        .onConflictDoUpdate({ target: [resources.kind, resources.resource], set: next })
-        .run()
-    }
+    insertEvent.run(toRow(event))
     return event
   }
 
+  /** The change's key is kept from now on for its lifetime. */
+  function expire(changeId: string): void {
+    db.update(idempotency)
+      .set({ expiresAt: Date.now() + KEY_LIFETIME })
+      .where(and(eq(idempotency.changeId, changeId), isNull(idempotency.expiresAt)))
+      .run()
+  }
+
+  /** The change's state after the event. An intent begins a change and takes the place of unsettled older ones. */
+  function project(event: AuditEvent): void {
+    const { changeId, kind, resource: id, connection, at } = event
+    if (changeId === null || kind === null || id === null) return
+    const state = event.outcome ?? 'in_flight'
+    const begins = event.type === 'intent' || (event.type === 'outcome' && event.upstream === null)
+    if (!begins) {
+      db.update(changes).set({ state, since: at }).where(eq(changes.id, changeId)).run()
+      if (FINAL.has(state)) expire(changeId)
+      return
+    }
+    if (event.type === 'intent') {
+      for (const older of unsettled.all({ resource: id, kind })) {
+        const by = {
+          ...event,
+          changeId: older.id,
+          fields: {},
+          widens: false,
+          upstream: { supersededBy: changeId },
+        }
+        const superseded = insert(connection, { ...by, type: 'settled', outcome: 'superseded' })
+        expire(older.id)
+        db.update(changes)
+          .set({ state: 'superseded', since: superseded.at })
+          .where(eq(changes.id, older.id))
+          .run()
+      }
+    }
+    insertChange.run({
+      id: changeId,
+      connection,
+      kind,
+      resource: id,
+      actor: event.actor?.caller ?? null,
+      state,
+      since: at,
+    })
+  }
+
+  function apply(
+    { kind, resource: id }: EventDraft,
+    { values, secretChanged }: NonNullable<Entry['applied']>,
+  ): void {
+    if (kind === null || id === null) return
+    const before = resource(kind, id)
+    const next = {
+      applied: JSON.stringify({ ...before.applied, ...values }),
+      secretChanges: before.secretChanges + (secretChanged ? 1 : 0),
+    }
+    db.insert(resources)
+      .values({ kind, resource: id, ...next })
+      .onConflictDoUpdate({ target: [resources.kind, resources.resource], set: next })
+      .run()
+  }
+
+  function reserve({ fingerprint, ...scope }: Reservation, changeId: string): void {
+    const now = Date.now()
+    const expired = db
+      .select({ changeId: idempotency.changeId })
+      .from(idempotency)
+      .where(and(isNotNull(idempotency.expiresAt), lt(idempotency.expiresAt, now)))
+      .limit(KEYS_CLEARED)
+      .all()
+    if (expired.length > 0) {
+      db.delete(idempotency)
+        .where(
+          inArray(
+            idempotency.changeId,
+            expired.map((row) => row.changeId),
+          ),
+        )
+        .run()
+    }
+    // What may stand under the key has expired: a key in use was found before.
+    const row = { fingerprint, changeId, answer: null, expiresAt: null }
+    db.insert(idempotency)
+      .values({ ...scope, ...row })
+      .onConflictDoUpdate({
+        target: [idempotency.caller, idempotency.kind, idempotency.resource, idempotency.key],
+        set: row,
+      })
+      .run()
+  }
+
+  function answer(changeId: string, value: Json | 'release'): void {
+    const own = eq(idempotency.changeId, changeId)
+    if (value === 'release') db.delete(idempotency).where(own).run()
+    else {
+      db.update(idempotency)
+        .set({ answer: JSON.stringify(value) })
+        .where(own)
+        .run()
+      expire(changeId)
+    }
+  }
+
+  function write(entry: Entry): AuditEvent {
+    const { draft } = entry
+    const event = insert(entry.connection, draft)
+    project(event)
+    if (entry.applied) apply(draft, entry.applied)
+    if (entry.reserve && draft.changeId) reserve(entry.reserve, draft.changeId)
+    if (entry.answer !== undefined && draft.changeId) answer(draft.changeId, entry.answer)
+    return event
+  }
+
+  const common = (table: typeof audit | typeof changes, filter: Filter): (SQL | undefined)[] => [
+    filter.since === undefined ? undefined : gte(table.id, firstIdAt(filter.since)),
+    filter.until === undefined ? undefined : lt(table.id, firstIdAt(filter.until)),
+    filter.actor === undefined ? undefined : eq(table.actor, filter.actor),
+    filter.resource === undefined ? undefined : eq(table.resource, filter.resource),
+    filter.connections === undefined ? undefined : inArray(table.connection, [...filter.connections]),
+    filter.before === undefined ? undefined : lt(table.id, filter.before),
+  ]
+
   return {
-    append: (connection, draft, applied) => commit(() => write(connection, draft, applied)),
+    append: (entry) => commit(() => write(entry)),
 
     events(filter) {
-      const where: (SQL | undefined)[] = [
-        filter.since === undefined ? undefined : gte(audit.id, firstIdAt(filter.since)),
-        filter.until === undefined ? undefined : lt(audit.id, firstIdAt(filter.until)),
-        filter.actor === undefined ? undefined : eq(audit.actor, filter.actor),
-        filter.resource === undefined ? undefined : eq(audit.resource, filter.resource),
-        filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
-        filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
-        filter.connections === undefined ? undefined : inArray(audit.connection, [...filter.connections]),
-        filter.before === undefined ? undefined : lt(audit.id, filter.before),
-      ]
       return db
         .select()
         .from(audit)
-        .where(and(...where))
+        .where(
+          and(
+            ...common(audit, filter),
+            filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
+            filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
+          ),
+        )
         .orderBy(desc(audit.id))
         .limit(filter.limit)
         .all()
         .map(toEvent)
     },
 
+    changes(filter) {
+      return db
+        .select()
+        .from(changes)
+        .where(
+          and(
+            ...common(changes, filter),
+            filter.states === undefined ? undefined : inArray(changes.state, [...filter.states]),
+            filter.change === undefined ? undefined : eq(changes.id, filter.change),
+          ),
+        )
+        .orderBy(desc(changes.id))
+        .limit(filter.limit)
+        .all()
+    },
+
+    story: (changeId) =>
+      db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.id).all().map(toEvent),
+
     resource,
+
+    reservedKey(scope) {
+      const row = keyRow.get({ ...scope })
+      if (!row || (row.expiresAt !== null && row.expiresAt <= Date.now())) return undefined
+      const { changeId, fingerprint } = row
+      return { changeId, fingerprint, answer: row.answer === null ? null : (JSON.parse(row.answer) as Json) }
+    },
 
     probe() {
       db.select({ one: sql<number>`1` })

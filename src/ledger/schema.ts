@@ -64,6 +64,72 @@ export const resources = sqliteTable(
   (table) => [primaryKey({ columns: [table.kind, table.resource] })],
 )
 
+/**
+ * Where every change stands: a projection of its events, written in their transactions, so that recovery and
+ * `GET /changes` need not read the whole audit.
+ */
+export const changes = sqliteTable(
+  'changes',
+  {
+    /** UUIDv7: sorts by the time of the intent. */
+    id: text().primaryKey(),
+    connection: text().notNull(),
+    kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
+    resource: text().notNull(),
+    actor: text(),
+    state: text({
+      enum: [
+        'in_flight',
+        'applied',
+        'rejected',
+        'partial',
+        'unknown',
+        'not_sent',
+        'superseded',
+        'needs_attention',
+      ],
+    }).notNull(),
+    /** RFC 3339, UTC: when it came into this state. */
+    since: text().notNull(),
+  },
+  (table) => [
+    index('changes_by_state').on(table.connection, table.state, table.id),
+    index('changes_by_resource').on(table.resource, table.id),
+    index('changes_by_actor').on(table.actor, table.id),
+  ],
+)
+
+/**
+ * Keys that callers made their changes with (`Idempotency-Key`), reserved in the transaction of the intent. The
+ * request is kept as an HMAC only: a plain digest of a body that holds a password would be a guessing oracle.
+ */
+export const idempotency = sqliteTable(
+  'idempotency',
+  {
+    caller: text().notNull(),
+    kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
+    resource: text().notNull(),
+    key: text().notNull(),
+    changeId: text('change_id').notNull(),
+    fingerprint: text().notNull(),
+    /** JSON: the answer to replay; null until the change has an outcome. No secrets. */
+    answer: text(),
+    /** Epoch milliseconds; null while the change has no outcome. */
+    expiresAt: integer('expires_at'),
+  },
+  (table) => [
+    primaryKey({ columns: [table.caller, table.kind, table.resource, table.key] }),
+    index('idempotency_by_change').on(table.changeId),
+    index('idempotency_by_expiry').on(table.expiresAt),
+  ],
+)
+
+/** One row: raised by every process that opens the database, compared in every commit. Node only. */
+export const epoch = sqliteTable('epoch', {
+  one: integer().primaryKey(),
+  epoch: integer().notNull(),
+})
+
 /** Which audit keys have written here: a check value per key id, so that an exchanged key does not pass unnoticed. */
 export const auditKeys = sqliteTable('audit_keys', {
   id: integer().primaryKey(),

@@ -5,7 +5,7 @@ import { type ProblemSlug, problems, refuse } from '../problems.ts'
 import { problemResponse } from '../operation.ts'
 
 /** A script as a runtime has it at hand. */
-export type ScriptBody = string | Uint8Array<ArrayBuffer>
+export type ScriptBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>
 
 export interface DocumentationParts {
   /** The OpenAPI document; built on first use, when all operations are registered. */
@@ -62,8 +62,8 @@ const script = (body: ScriptBody, caching: Record<string, string> = {}): Respons
   new Response(body, { headers: { 'content-type': 'text/javascript; charset=utf-8', ...caching } })
 
 /**
- * No request to anyone else: no proxy, no fonts, no telemetry, no agent. Scalar fills a parameter in with the first value
- * of its enum, which would switch everything on that can be: an empty example leaves it out.
+ * What opens the reference: nothing that leads to a service of its maker. Scalar fills a parameter in with the first
+ * value of its enum, which would turn dry runs and replacing on: an empty example leaves the parameter out.
  */
 const START = `// Zod would otherwise try eval out, which the page's policy forbids and reports.
 globalThis.__zod_globalConfig = { jitless: true }
@@ -71,7 +71,7 @@ const [response] = await Promise.all([fetch('/openapi.json'), import('/docs/refe
 const content = await response.json()
 for (const operations of Object.values(content.paths)) {
   for (const { parameters = [] } of Object.values(operations)) {
-    for (const parameter of parameters) if (!parameter.required && parameter.schema.enum) parameter.example ??= ''
+    for (const parameter of parameters) if (!parameter.required && parameter.schema?.enum) parameter.example ??= ''
   }
 }
 Scalar.createApiReference('#reference', {
@@ -130,6 +130,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
     },
     {
       ...common,
+      hidden: true,
       path: '/docs/reference.js',
       summary: 'The script of the API reference',
       success: text('A script.', 'text/javascript'),
@@ -137,6 +138,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
     },
     {
       ...common,
+      hidden: true,
       path: '/docs/start.js',
       summary: 'What the API reference is started with',
       success: text('A script.', 'text/javascript'),

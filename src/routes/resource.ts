@@ -1,15 +1,17 @@
 import { z } from '@hono/zod-openapi'
 import type { Registry } from '../adapter.ts'
 import { allowedFields, type Caller, isVisible, mayDo, readableFields } from '../auth.ts'
-import type { ChangeReply, PlanReply } from '../change.ts'
+import type { ChangeReply, PlanReply } from '../reply.ts'
+import type { ChangeAnswer } from '../change.ts'
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
-import { type AnyCapabilities, fieldsOf, isWritable, type Kind, kinds, schemaFor } from '../model.ts'
+import { fieldsOf, type Kind, kinds } from '../model.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type ProblemSlug, refuse, type Result } from '../problems.ts'
 import { readJsonBody } from '../request-body.ts'
-import { changeReasonOf, entityTagsOf } from '../request-headers.ts'
+import { changeReasonOf, entityTagsOf, idempotencyKeyOf } from '../request-headers.ts'
 import { type ResourceAddress, resolveId } from '../resource-id.ts'
+import { changeSchema, planSchema, resourceSchema, title, updateSchema } from './resource-schema.ts'
 
 export interface ResourceRouteParts {
   config: Config
@@ -80,13 +82,8 @@ async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   if (!reason.ok) return reason
   const ifMatch = entityTagsOf(headers, 'if-match')
   if (!ifMatch.ok) return ifMatch
-  if (headers.has('idempotency-key')) {
-    // Taking the header and not keeping its promise would be worse than refusing it.
-    return refuse(
-      'invalid-header',
-      'Idempotency-Key is not supported by this version; send the request without it',
-    )
-  }
+  const key = idempotencyKeyOf(headers)
+  if (!key.ok) return key
   const body = await readJsonBody(request)
   if (!body.ok) return body
   const forbidden = forbiddenFields(caller, action, kind, address.id, Object.keys(body.value))
@@ -95,23 +92,25 @@ async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   }
   const actor = parts.actor(address.connection)
   if (!actor) return refuse('not-found', ABSENT)
-  const result = hushed(
-    await actor.change({
-      kind,
-      address,
-      readable: readableFields(caller, kind, address.id),
-      requestId,
-      traceparent,
-      body: body.value,
-      mode: query['mode'] === 'replace' ? 'replace' : 'merge',
-      dryRun,
-      allowSelf: query['allowSelf'] === 'true',
-      ...(ifMatch.value && { ifMatch: ifMatch.value }),
-      ...(reason.value !== undefined && { reason: reason.value }),
-      actor: { caller: caller.name, key: caller.keyId, address: peer },
-    }),
-  )
-  return result.ok ? ok(json(present(kind, result.value))) : result
+  const answer: ChangeAnswer = await actor.change({
+    kind,
+    address,
+    readable: readableFields(caller, kind, address.id),
+    requestId,
+    traceparent,
+    body: body.value,
+    mode: query['mode'] === 'replace' ? 'replace' : 'merge',
+    dryRun,
+    allowSelf: query['allowSelf'] === 'true',
+    ...(ifMatch.value && { ifMatch: ifMatch.value }),
+    ...(key.value !== undefined && { idempotencyKey: key.value }),
+    ...(reason.value !== undefined && { reason: reason.value }),
+    actor: { caller: caller.name, key: caller.keyId, address: peer },
+  })
+  const marks = answer.replayed ? { 'idempotency-replayed': 'true' } : {}
+  return answer.ok
+    ? ok(json(present(kind, answer.value), marks))
+    : hushed({ ok: false, problem: { ...answer.problem, headers: marks } })
 }
 
 /** Only names that the model knows are repeated: another one could be anything, a secret included. */
@@ -134,154 +133,6 @@ function present(kind: Kind, result: ChangeReply | PlanReply): object {
   const { changeId, outcome, changed, widens, resource, ...rest } = result
   return { changeId, outcome, changed, widens, [kind]: resource, ...rest }
 }
-
-const title = (kind: Kind): string => kind[0]?.toUpperCase() + kind.slice(1)
-
-/** What the providers make of a field, in words: from the same tables that validate it. */
-function support(registry: Registry, kind: Kind, name: string): string {
-  const told = Object.entries(registry).flatMap(([provider, adapter]) => {
-    const capability = (adapter.kinds[kind]?.fields as AnyCapabilities | undefined)?.[name]
-    if (!capability) return []
-    const { mutability, upstream, nullable, minimum, maximum, maxItems } = capability
-    const bounds = [
-      ...(nullable ? ['null clears it'] : []),
-      ...(minimum !== undefined ? [`at least ${minimum}`] : []),
-      ...(maximum !== undefined ? [`at most ${maximum}`] : []),
-      ...(maxItems !== undefined ? [`at most ${maxItems} element${maxItems === 1 ? '' : 's'}`] : []),
-    ]
-    return [
-      `${provider}: ${mutability} as \`${upstream}\`${bounds.length > 0 ? ` (${bounds.join(', ')})` : ''}`,
-    ]
-  })
-  return told.join('; ') || 'no provider'
-}
-
-const capabilitiesOf = (registry: Registry, kind: Kind, name: string) =>
-  Object.values(registry).flatMap((adapter) => {
-    const capability = (adapter.kinds[kind]?.fields as AnyCapabilities | undefined)?.[name]
-    return capability ? [capability] : []
-  })
-
-/** The JSON type of a field's values, for the parts of a document that describe and do not validate. */
-function shape(kind: Kind, name: string): z.ZodType {
-  const { example } = fieldsOf(kind)[name] ?? { example: '' }
-  if (Array.isArray(example)) return z.array(z.string())
-  if (typeof example === 'object' && example !== null) return z.looseObject({})
-  if (typeof example === 'number') return z.int()
-  return typeof example === 'boolean' ? z.boolean() : z.string()
-}
-
-function updateSchema(registry: Registry, kind: Kind): z.ZodType {
-  const fields = Object.entries(fieldsOf(kind)).flatMap(([name, { about, example }]) => {
-    const writable = capabilitiesOf(registry, kind, name).filter(isWritable)
-    if (writable.length === 0) return []
-    // The widest of what the providers take; the narrower bounds of one are in the text and are validated per provider.
-    const [only] =
-      writable.length === 1 ? writable : [{ ...writable[0], nullable: writable.some((one) => one.nullable) }]
-    const validating = only && 'mutability' in only ? schemaFor(kind, name, only as never) : shape(kind, name)
-    const documented =
-      name === 'secret' ? z.string().min(1) : name === 'metadata' ? z.looseObject({}).nullable() : validating
-    return [
-      [
-        name,
-        documented.optional().openapi({
-          description: `${about} Providers: ${support(registry, kind, name)}.`,
-          example,
-          ...(name === 'secret' && { format: 'password', writeOnly: true }),
-        }),
-      ] as const,
-    ]
-  })
-  return z.strictObject(Object.fromEntries(fields)).openapi(`${title(kind)}Update`, {
-    description: 'Absent keeps, null clears where the provider allows it, a value sets.',
-  })
-}
-
-function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
-  const fields = Object.entries(fieldsOf(kind)).flatMap(([name, { about, example }]) => {
-    const readable = capabilitiesOf(registry, kind, name).filter((one) => one.mutability !== 'writeOnly')
-    if (readable.length === 0) return []
-    const values = shape(kind, name)
-    // Texts and lists of texts have room for `[hidden]` already.
-    const textual = values instanceof z.ZodString || values instanceof z.ZodArray
-    const shown = textual ? values.nullable() : z.union([values, z.literal('[hidden]'), z.null()])
-    return [[name, shown.optional().openapi({ description: about, example })] as const]
-  })
-  return z
-    .object({
-      id: z.string().openapi({ description: 'The canonical id.', example: 'apinizer:MyProject:api-user' }),
-      connection: z.string().openapi({ example: 'apinizer' }),
-      provider: z.string().openapi({ example: 'apinizer' }),
-      readable: z.boolean().openapi({
-        description:
-          'False where the provider cannot be read: the values are the last that the gateway applied.',
-        example: true,
-      }),
-      etag: z.string().optional().openapi({
-        description: 'For `If-Match`; it reveals no value.',
-        example: '"Mopk37agBfpj9SOOaRoV7HLtXr4m0dDT"',
-      }),
-      ...Object.fromEntries(fields),
-    })
-    .openapi(title(kind), { description: 'A field that the caller may not read is `[hidden]`.' })
-}
-
-const fieldChange = z
-  .object({
-    action: z.enum(['set', 'clear']),
-    from: z.any().optional(),
-    to: z.any().optional(),
-    fingerprint: z
-      .string()
-      .optional()
-      .openapi({ description: 'Of a secret: keyed, and bound to the resource.' }),
-  })
-  .openapi('FieldChange')
-const fieldChanges = z.record(z.string(), fieldChange)
-
-const deployment = z
-  .object({
-    success: z.boolean(),
-    environments: z.array(z.object({ name: z.string(), success: z.boolean() })),
-  })
-  .openapi('Deployment')
-
-const plan = z
-  .object({
-    plan: z.object({
-      request: z
-        .object({
-          method: z.string(),
-          path: z.string(),
-          headers: z.record(z.string(), z.string()),
-          body: z.any(),
-        })
-        .nullable(),
-      fields: fieldChanges,
-      changed: z.boolean(),
-      widens: z.boolean(),
-      warnings: z.array(z.string()),
-    }),
-  })
-  .openapi('Plan', { description: 'What a change would send. Nothing was written.' })
-
-const changeSchema = (kind: Kind, resource: z.ZodType): z.ZodType =>
-  z
-    .object({
-      changeId: z.uuid(),
-      outcome: z.literal('applied'),
-      changed: z.boolean(),
-      widens: z
-        .boolean()
-        .openapi({ description: 'True when the change gives access that was not there before.' }),
-      [kind]: resource,
-      fields: fieldChanges,
-      deployment: deployment.optional(),
-      upstream: z
-        .object({ method: z.string(), status: z.int().nullable(), attempts: z.int(), durationMs: z.int() })
-        .optional(),
-    })
-    .openapi(`${title(kind)}Change`)
 
 const examples: Record<Kind, Record<string, { summary: string; value: unknown }>> = {
   credential: {
@@ -306,6 +157,19 @@ const examples: Record<Kind, Record<string, { summary: string; value: unknown }>
   },
 }
 
+/** An id at each provider, under the names of the bodies' examples. */
+const ids: Record<string, { value: string }> = {
+  'commerce-layer': { value: 'commerce-layer:xYZkjABcde' },
+  discue: { value: 'discue:5bc2be68-7498-4853-aa64-4be0ca62934e' },
+  apinizer: { value: 'apinizer:MyProject:api-user' },
+}
+const idOf = (kind: Kind) => ({
+  description: 'An id (`{connection}:{key}`) or an alias.',
+  examples: Object.fromEntries(
+    Object.keys(examples[kind]).flatMap((name) => (ids[name] ? [[name, ids[name]]] : [])),
+  ),
+})
+
 const shared: readonly ProblemSlug[] = [
   'invalid-id',
   'not-found',
@@ -319,6 +183,9 @@ const ofChanges: readonly ProblemSlug[] = [
   'payload-too-large',
   'unsupported-media-type',
   'credential-busy',
+  'request-in-progress',
+  'superseded',
+  'idempotency-key-reused',
   'upstream-conflict',
   'self-lockout',
   'precondition-failed',
@@ -344,9 +211,15 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
       {
         method: 'get',
         path,
+        id: idOf(kind),
         tag: `${title(kind)}s`,
         summary: `Read a ${kind}`,
-        headers: z.object({ 'if-none-match': z.string().optional() }),
+        headers: z.object({
+          'if-none-match': z
+            .string()
+            .optional()
+            .openapi({ description: 'Entity tags; 304 when one still holds.' }),
+        }),
         success: {
           200: { description: `The ${kind}.`, content: { 'application/json': { schema: resource } } },
           304: { description: 'It is still what `If-None-Match` names.' },
@@ -357,6 +230,7 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
       {
         method: 'put',
         path,
+        id: idOf(kind),
         tag: `${title(kind)}s`,
         summary: `Change a ${kind}`,
         description:
@@ -377,7 +251,14 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
             .openapi({ description: 'Allows a change to what the gateway itself signs in with.' }),
         }),
         headers: z.object({
-          'if-match': z.string().optional(),
+          'if-match': z
+            .string()
+            .optional()
+            .openapi({ description: 'Entity tags, or `*`; 412 when none holds any more.' }),
+          'idempotency-key': z
+            .string()
+            .optional()
+            .openapi({ description: '1 to 255 visible ASCII characters; kept 24 h after the outcome.' }),
           'x-change-reason': z
             .string()
             .optional()
@@ -387,7 +268,7 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
         success: {
           200: {
             description: 'Applied, or the plan of a dry run.',
-            content: { 'application/json': { schema: z.union([changeSchema(kind, resource), plan]) } },
+            content: { 'application/json': { schema: z.union([changeSchema(kind, resource), planSchema]) } },
           },
         },
         problems: [...shared, ...ofChanges],

@@ -184,7 +184,8 @@ describe('a body that is refused', () => {
     ['x-change-reason', 'a'.repeat(501)],
     ['x-change-reason', 'a%0d%0ab'],
     ['if-match', 'abc'],
-    ['idempotency-key', 'k'],
+    ['idempotency-key', 'a b'],
+    ['idempotency-key', 'k'.repeat(256)],
   ])('the header %s: %s is 400', async (name, value) => {
     const reply = await put(routes.discue(), { name: 'a' }, { headers: { [name]: value } })
     expect(reply.status).toBe(400)

@@ -1,0 +1,118 @@
+import type { KindSpec } from './adapter.ts'
+import type { ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
+import { Deadline } from './deadline.ts'
+import type { KeyScope } from './ledger/ledger.ts'
+import type { FieldChanges } from './merge.ts'
+import type { AnyValues, Kind } from './model.ts'
+import { ok, type Problem, refuse, type Result } from './problems.ts'
+import { readBack } from './read.ts'
+import { type ChangeReply, replyFor, view } from './reply.ts'
+import type { Ref } from './adapter.ts'
+
+/** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
+export interface KeyedRequest {
+  scope: KeyScope
+  fingerprint: string
+}
+
+/** What is stored under a key: whole, because what the caller may read is decided again when it is replayed. */
+export type StoredAnswer = { reply: ChangeReply } | { problem: Problem }
+
+/** What to do with a request whose key is known: answer it, or go on with the change that it began. */
+export type KnownKey =
+  | { answer: ChangeAnswer; resume?: never }
+  | { resume: { changeId: string; state: 'unknown' | 'partial' }; answer?: never }
+
+export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedRequest | undefined {
+  const { idempotencyKey: key, kind, address, actor, body, mode } = request
+  if (key === undefined) return undefined
+  const scope = { caller: actor.caller, kind, resource: address.id, key }
+  return { scope, fingerprint: keys.request([scope.caller, kind, address.id, body, mode]) }
+}
+
+export async function consultKey(
+  tools: ChangeTools,
+  spec: KindSpec<Kind>,
+  ref: Ref,
+  request: ChangeRequest,
+  { scope, fingerprint }: KeyedRequest,
+): Promise<KnownKey | undefined> {
+  const reserved = tools.ledger.reservedKey(scope)
+  if (!reserved) return undefined
+  const { changeId } = reserved
+  if (reserved.fingerprint !== fingerprint) {
+    return {
+      answer: refuse('idempotency-key-reused', 'the key came with another body or mode before', { changeId }),
+    }
+  }
+  const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
+  switch (record?.state) {
+    case undefined:
+    case 'not_sent':
+      return undefined
+    case 'superseded':
+      return {
+        answer: refuse('superseded', 'a newer change of the resource has taken the place of this one', {
+          changeId,
+        }),
+      }
+    case 'in_flight':
+      return tools.live.has(changeId)
+        ? {
+            answer: refuse('request-in-progress', 'the change is under way', {
+              changeId,
+              retryAfterSeconds: 1,
+            }),
+          }
+        : { resume: { changeId, state: 'unknown' } }
+    case 'unknown':
+    case 'needs_attention':
+      return { resume: { changeId, state: 'unknown' } }
+    case 'partial':
+      return { resume: { changeId, state: 'partial' } }
+    case 'applied':
+    case 'rejected': {
+      const stored = reserved.answer as unknown as StoredAnswer | null
+      if (stored && 'problem' in stored)
+        return { answer: { ok: false, problem: stored.problem, replayed: true } }
+      const reply = stored
+        ? ok(stored.reply)
+        : await settledReply(tools, spec, ref, request, changeId, record.state)
+      return {
+        answer: reply.ok
+          ? { ...ok(replyFor(reply.value, request.readable)), replayed: true }
+          : { ...reply, replayed: true },
+      }
+    }
+  }
+}
+
+/** The answer to a change that was settled after its request had ended: there is none stored, so it is made now. */
+async function settledReply(
+  tools: ChangeTools,
+  spec: KindSpec<Kind>,
+  ref: Ref,
+  request: ChangeRequest,
+  changeId: string,
+  state: 'applied' | 'rejected',
+): Promise<Result<ChangeReply>> {
+  if (state === 'rejected') {
+    return refuse('upstream-failed', 'the change was found not to have been applied', {
+      changeId,
+      outcome: state,
+    })
+  }
+  const deadline = new Deadline(tools.connection.deadlineMs)
+  const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, request.traceparent))
+  if (read && !read.ok) return read
+  const [intent] = tools.ledger.story(changeId)
+  const record = tools.ledger.resource(request.kind, request.address.id)
+  return ok({
+    changeId,
+    outcome: 'applied',
+    changed: true,
+    widens: intent?.widens ?? false,
+    resource: view(tools, request, spec, (read?.value.values ?? {}) as AnyValues, record),
+    fields: (intent?.fields ?? {}) as unknown as FieldChanges,
+  })
+}

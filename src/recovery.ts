@@ -1,0 +1,141 @@
+import type { ChangeTools } from './change.ts'
+import { locate } from './change.ts'
+import { Deadline } from './deadline.ts'
+import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
+import type { ChangeRecord } from './ledger/ledger.ts'
+import { HIDDEN } from './merge.ts'
+import { type AnyValues, sameValue, type Value } from './model.ts'
+import { ok, refuse, type Result } from './problems.ts'
+import { readBack } from './read.ts'
+import { parseId } from './resource-id.ts'
+import { traceparentOf } from './request-headers.ts'
+
+/** An operator's word on a change that the gateway could not settle. */
+export interface Resolution {
+  changeId: string
+  outcome: 'applied' | 'rejected'
+  reason: string
+  actor: Originator
+  requestId: string
+}
+
+/** How long an unknown change is looked at again before it needs a person. Milliseconds since its outcome. */
+const UNKNOWN_PATIENCE = 60_000
+/** Changes that one round looks at, and how long one of them may take. */
+const ROUND = 100
+const LOOK_MS = 5000
+
+/**
+ * Settles by reading back: the changes that another process left between intent and outcome, and those that ended
+ * unknown. The new values prove that a change was applied. Anything else proves nothing, since a late request may
+ * still land; nothing is sent again, because secrets are not stored to make that possible.
+ */
+export async function recover(tools: ChangeTools): Promise<void> {
+  // While outcomes wait in the emergency's keeping, an open change may have one.
+  if (tools.emergency?.isSick()) return
+  const { ledger, connection } = tools
+  const open = ledger.changes({
+    connections: [connection.name],
+    states: ['in_flight', 'unknown'],
+    limit: ROUND,
+  })
+  await Promise.all(
+    open
+      .filter(({ id }) => !tools.live.has(id))
+      .map(async (record) => {
+        const line = `${record.kind} ${record.resource}`
+        try {
+          await tools.queue.run(line, null, new Deadline(LOOK_MS), () => settleOne(tools, record))
+        } catch (error) {
+          tools.log.error('change not settled', { changeId: record.id, error: String(error) })
+        }
+      }),
+  )
+}
+
+async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void> {
+  // Read again inside the line: a newer change may have superseded it, or its own key may have gone on with it.
+  const [record] = tools.ledger.changes({ change: id, limit: 1 })
+  if (!record || tools.live.has(id) || (record.state !== 'in_flight' && record.state !== 'unknown')) return
+  const [intent] = tools.ledger.story(id)
+  if (!intent) return
+  const applied = await isInForce(tools, intent)
+  if (applied) return finish(tools, intent, 'settled', 'applied', null)
+  const waiting = record.state === 'unknown' && Date.now() - Date.parse(record.since) < UNKNOWN_PATIENCE
+  if (!waiting) await finish(tools, intent, 'settled', 'needs_attention', null)
+}
+
+/** Whether reading back proves that everything the change asked for is there. */
+async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolean> {
+  const { kind, resource } = intent
+  const address = resource === null ? undefined : parseId(resource)
+  if (kind === null || !address?.ok) return false
+  const found = locate(tools.adapter, { kind, address: address.value })
+  if (!found.ok || !found.value.spec.read) return false
+  const asked = Object.entries(intent.fields as Record<string, { to?: Value; fingerprint?: string }>)
+  // A secret cannot be compared, and neither can what the audit does not hold.
+  if (asked.some(([, change]) => !('to' in change) || change.to === HIDDEN)) return false
+  const { spec, ref } = found.value
+  const read = await readBack(
+    spec.read as NonNullable<typeof spec.read>,
+    ref,
+    tools.exchange,
+    new Deadline(LOOK_MS),
+    traceparentOf(new Headers()),
+  )
+  if (!read.ok) return false
+  const now = read.value.values as AnyValues
+  return asked.every(([name, { to }]) => sameValue(kind, name, now[name], to))
+}
+
+/** Settles by hand. Only what is not settled can be; the same word twice is no fault. */
+export async function resolve(tools: ChangeTools, resolution: Resolution): Promise<Result<void>> {
+  const { changeId, outcome } = resolution
+  const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
+  const [intent] = tools.ledger.story(changeId)
+  if (!record || !intent) return refuse('not-found', 'there is no such change')
+  if (tools.live.has(changeId)) return refuse('request-in-progress', 'the change is under way', { changeId })
+  if (record.state === outcome) return ok(undefined)
+  if (!['in_flight', 'unknown', 'needs_attention', 'partial'].includes(record.state)) {
+    return refuse('superseded', `the change is settled already: it is ${record.state}`, { changeId })
+  }
+  await finish(tools, intent, 'resolved', outcome, resolution)
+  return ok(undefined)
+}
+
+async function finish(
+  tools: ChangeTools,
+  intent: AuditEvent,
+  type: 'settled' | 'resolved',
+  outcome: Outcome,
+  by: Resolution | null,
+): Promise<void> {
+  const { changeId, alias, kind, resource, fields, widens, requestId } = intent
+  const changes = Object.entries(fields as Record<string, { to?: Value; fingerprint?: string }>)
+  const values = Object.fromEntries(
+    changes.flatMap(([name, { to }]) => (to === undefined || to === HIDDEN ? [] : [[name, to]])),
+  )
+  await tools.ledger.append({
+    connection: tools.connection.name,
+    draft: {
+      type,
+      changeId,
+      actor: by?.actor ?? null,
+      alias,
+      kind,
+      resource,
+      fields: {},
+      widens,
+      reason: by?.reason ?? null,
+      requestId: by?.requestId ?? requestId,
+      outcome,
+      upstream: null,
+    },
+    applied: {
+      values: (outcome === 'applied' ? values : {}) as Record<string, never>,
+      secretChanged:
+        outcome !== 'rejected' && changes.some(([, { fingerprint }]) => fingerprint !== undefined),
+    },
+  })
+  tools.log.warn('change settled', { changeId, resource, outcome, by: by?.actor.caller ?? 'gateway' })
+}

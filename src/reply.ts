@@ -1,0 +1,156 @@
+import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
+import type { AuditKeys } from './audit-keys.ts'
+import type { ConnectionConfig } from './config.ts'
+import type { Json } from './json.ts'
+import type { ResourceRecord } from './ledger/ledger.ts'
+import { type FieldChanges, hide, hideChanges, type Merged } from './merge.ts'
+import type { AnyValues, Kind, Values } from './model.ts'
+import type { ResourceAddress } from './resource-id.ts'
+import { Secret } from './secret.ts'
+import { buildUrl, pathOf } from './upstream.ts'
+
+/** A resource in a reply: its values stand beside these members. */
+export interface ResourceView {
+  id: string
+  connection: string
+  provider: string
+  readable: boolean
+  etag?: string
+  [field: string]: unknown
+}
+export interface ChangeReply {
+  changeId: string
+  outcome: 'applied'
+  changed: boolean
+  widens: boolean
+  resource: ResourceView
+  fields: FieldChanges
+  deployment?: Deployment
+  upstream?: { method: string; status: number | null; attempts: number; durationMs: number }
+}
+export interface PlanReply {
+  plan: {
+    request: { method: string; path: string; headers: Record<string, string>; body: Json } | null
+    fields: FieldChanges
+    changed: boolean
+    widens: boolean
+    warnings: string[]
+  }
+}
+
+/** What a reply is made with. */
+export interface ReplyTools {
+  connection: ConnectionConfig
+  keys: AuditKeys
+}
+
+/** Which resource a reply is about. */
+export interface Subject {
+  kind: Kind
+  address: ResourceAddress
+}
+
+/** Names of fields that may be shown or stored at all, whoever asks. */
+export const visible = ({ connection }: Pick<ReplyTools, 'connection'>, names: readonly string[]): string[] =>
+  names.filter((name) => name !== 'metadata' || !connection.hideMetadata)
+
+/** An HMAC over the id, the canonical values and the count of secret changes: it reveals none of them. */
+export const etagOf = (
+  { keys }: ReplyTools,
+  { kind, address }: Subject,
+  values: AnyValues,
+  { secretChanges }: ResourceRecord,
+): string => keys.etag([kind, address.id, values, secretChanges])
+
+/**
+ * The resource with everything that may be shown of it. `known` are its values where the provider can be read;
+ * elsewhere those in the gateway's own `record` are.
+ */
+export function view(
+  tools: ReplyTools,
+  subject: Subject,
+  spec: KindSpec<Kind>,
+  known: AnyValues,
+  record: ResourceRecord,
+): ResourceView {
+  const { connection } = tools
+  const values = spec.read ? known : (record.applied as AnyValues)
+  const shown = Object.fromEntries(Object.entries(values).filter(([, value]) => !(value instanceof Secret)))
+  return {
+    id: subject.address.id,
+    connection: connection.name,
+    provider: connection.provider,
+    readable: spec.read !== undefined,
+    ...(spec.read && { etag: etagOf(tools, subject, shown, record) }),
+    ...hide(shown, visible(tools, Object.keys(shown))),
+  }
+}
+
+/** The resource as a caller may see it: fields that it may not read are `[hidden]`. */
+export function viewFor(resource: ResourceView, readable: readonly string[]): ResourceView {
+  const { id, connection, provider, readable: told, etag, ...values } = resource
+  const own = { id, connection, provider, readable: told, ...(etag !== undefined && { etag }) }
+  return { ...own, ...hide(values as AnyValues, readable) }
+}
+
+/** The reply as a caller may see it. It is kept whole, because rights may change before it is replayed. */
+export const replyFor = (reply: ChangeReply, readable: readonly string[]): ChangeReply => ({
+  ...reply,
+  resource: viewFor(reply.resource, readable),
+  fields: hideChanges(reply.fields, readable),
+})
+
+/** A change that was looked at and not made. */
+export interface Planned {
+  ref: Ref
+  current: Current<Kind> | undefined
+  merged: Merged
+  /** Absent when nothing is left to write. */
+  write?: UpstreamRequest
+}
+
+/** The plan that a dry run answers. What the caller may not read is replaced before the request is built again. */
+export function planFor(
+  tools: ReplyTools,
+  spec: KindSpec<Kind>,
+  { ref, current, merged, write }: Planned,
+  readable: readonly string[],
+): PlanReply {
+  const seen = visible(tools, readable)
+  const conceal = (values: AnyValues) => hide(values, seen)
+  const shown =
+    write &&
+    spec.plan(
+      ref,
+      conceal(merged.desired) as Values<Kind>,
+      current && {
+        values: conceal(current.values as AnyValues) as Values<Kind>,
+        ...(current.carry && { carry: conceal(current.carry) as Record<string, Json> }),
+      },
+    )
+  const url = write && buildUrl(tools.connection.baseUrl, write)
+  const { auth } = tools.connection
+  const signIn = auth.scheme === 'header' ? auth.header : 'Authorization'
+  const warnings = [
+    ...(spec.read ? [] : ['the provider cannot be read: whether anything would change is not known']),
+    ...(write && merged.widens ? ['the change widens access'] : []),
+  ]
+  return {
+    plan: {
+      request:
+        shown?.ok && url
+          ? {
+              method: shown.value.method,
+              path: pathOf(url),
+              headers: { ...shown.value.headers, [signIn.toLowerCase()]: '[secret]' },
+              // A secret serializes as `[secret]`.
+              body: JSON.parse(JSON.stringify(shown.value.body ?? null)) as Json,
+            }
+          : null,
+      fields: hideChanges(merged.changes, seen),
+      changed: write !== undefined,
+      widens: merged.widens,
+      warnings,
+    },
+  }
+}

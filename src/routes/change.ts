@@ -1,0 +1,202 @@
+import { z } from '@hono/zod-openapi'
+import { allowedFields, type Caller, isVisible, mayDo, mayUse } from '../auth.ts'
+import type { Config } from '../config.ts'
+import type { Actor } from '../connection.ts'
+import type { AuditEvent } from '../ledger/event.ts'
+import type { ChangeFilter, ChangeRecord, ChangeState } from '../ledger/ledger.ts'
+import type { CallerContext, Operation } from '../operation.ts'
+import { ok, refuse, refuseFields, type Result } from '../problems.ts'
+import { pointer } from '../json.ts'
+import { readJsonBody } from '../request-body.ts'
+import { eventFor, eventSchema } from './audit.ts'
+import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
+
+export interface ChangeRouteParts {
+  config: Config
+  actor(connection: string): Actor | undefined
+  /** Newest first, over all connections. */
+  changes(filter: ChangeFilter): Promise<ChangeRecord[]>
+  /** The events of one change, oldest first; empty where there is none. */
+  story(changeId: string): Promise<AuditEvent[]>
+}
+
+const states = ['in_flight', ...outcomes] as const
+const query = historyQuery.extend({
+  outcome: z.enum(states).optional().openapi({ description: 'The state.' }),
+})
+
+const ABSENT = 'there is no such change, or none that this caller can see'
+
+const resolution = z
+  .strictObject({
+    outcome: z
+      .enum(['applied', 'rejected'])
+      .openapi({ description: 'What a person found out at the provider.' }),
+    reason: z.string().min(1).max(500).openapi({
+      description: 'How it was found out; kept in the audit.',
+      example: 'checked in the console',
+    }),
+  })
+  .openapi('Resolution')
+
+const changeSchema = z
+  .object({
+    id: z.uuid(),
+    connection: z.string(),
+    kind: z.enum(['credential', 'role', 'permission']),
+    resource: z.string(),
+    actor: z.string().nullable(),
+    state: z.enum(states),
+    since: z.string().openapi({ description: 'When it came into this state (RFC 3339).' }),
+  })
+  .openapi('Change')
+
+const present = ({ id, connection, kind, resource, actor, state, since }: ChangeRecord) => ({
+  id,
+  connection,
+  kind,
+  resource,
+  actor,
+  state,
+  since,
+})
+
+async function list(
+  { config, changes }: ChangeRouteParts,
+  { caller, query: asked }: CallerContext,
+): Promise<Result<Response>> {
+  if (!mayUse(caller, 'read')) return refuse('forbidden', 'the caller may not read changes')
+  const state = asked['outcome'] as ChangeState | undefined
+  const filter = { ...historyFilter(config, asked), ...(state !== undefined && { states: [state] }) }
+  const page = await historyPage(
+    asked,
+    filter,
+    (at) => changes({ ...filter, ...at }),
+    (record) => (mayDo(caller, 'read', record.kind, record.resource) ? present(record) : undefined),
+  )
+  return ok(page)
+}
+
+/** The change's record, if the caller can see its resource at all. */
+async function find(
+  { changes }: ChangeRouteParts,
+  caller: Caller,
+  id: string,
+): Promise<Result<ChangeRecord>> {
+  const [record] = await changes({ change: id, limit: 1 })
+  return record && isVisible(caller, record.kind, record.resource) ? ok(record) : refuse('not-found', ABSENT)
+}
+
+async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
+  const found = await find(parts, caller, id)
+  if (!found.ok) return found
+  const { kind, resource } = found.value
+  if (!mayDo(caller, 'read', kind, resource))
+    return refuse('forbidden', 'the caller may not read this resource')
+  const mayRead = allowedFields(caller, 'read', kind, resource)
+  const events = (await parts.story(id)).map((event) => eventFor(event, mayRead))
+  const body = { ...present(found.value), events }
+  return ok(new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } }))
+}
+
+async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise<Result<Response>> {
+  const { caller, segment: id, request, requestId, address } = context
+  const found = await find(parts, caller, id)
+  if (!found.ok) return found
+  const { kind, resource, connection } = found.value
+  if (!mayDo(caller, 'resolve', kind, resource))
+    return refuse('forbidden', 'the caller may not resolve this change')
+  const body = await readJsonBody(request)
+  if (!body.ok) return body
+  const read = resolution.safeParse(body.value)
+  if (!read.success) {
+    return refuseFields(
+      read.error.issues.map(({ path, code, message }) => ({
+        pointer: pointer(path),
+        code: code.replaceAll('_', '-'),
+        detail: message,
+      })),
+    )
+  }
+  const actor = parts.actor(connection)
+  if (!actor) return refuse('not-found', ABSENT)
+  const by = { caller: caller.name, key: caller.keyId, address }
+  const resolved = await actor.resolve({ changeId: id, ...read.data, actor: by, requestId })
+  return resolved.ok ? get(parts, caller, id) : resolved
+}
+
+export function changeOperations(parts: ChangeRouteParts): Operation[] {
+  const whole = changeSchema.extend({ events: z.array(eventSchema) }).openapi('ChangeStory')
+  const id = {
+    description: 'A change id (UUIDv7).',
+    examples: { change: { value: '01979d3e-5b1a-7c3e-9f00-0123456789ab' } },
+  }
+  return [
+    {
+      method: 'get',
+      path: '/changes',
+      tag: 'Changes',
+      summary: 'List changes, newest first',
+      query,
+      success: {
+        200: {
+          description: 'One page. It may hold fewer changes than `limit` and still have a next one.',
+          content: {
+            'application/json': {
+              schema: z.object({ data: z.array(changeSchema), nextCursor: z.string().nullable() }),
+            },
+          },
+        },
+      },
+      problems: [],
+      handle: (context) => list(parts, context),
+    },
+    {
+      method: 'get',
+      path: '/changes/{id}',
+      id,
+      tag: 'Changes',
+      summary: 'Read a change: its state and everything that happened',
+      success: {
+        200: {
+          description: 'The change with its events, oldest first.',
+          content: { 'application/json': { schema: whole } },
+        },
+      },
+      problems: ['not-found'],
+      handle: ({ caller, segment }) => get(parts, caller, segment),
+    },
+    {
+      method: 'post',
+      path: '/changes/{id}/resolve',
+      id,
+      tag: 'Changes',
+      summary: 'Settle by hand a change that the gateway could not settle',
+      description:
+        'For changes that are `unknown`, `needs_attention` or `partial`, once a person has looked at the provider.',
+      body: {
+        schema: resolution,
+        examples: {
+          applied: {
+            summary: 'It was applied',
+            value: { outcome: 'applied', reason: 'checked in the console' },
+          },
+        },
+      },
+      success: {
+        200: { description: 'The settled change.', content: { 'application/json': { schema: whole } } },
+      },
+      problems: [
+        'not-found',
+        'malformed-request',
+        'payload-too-large',
+        'unsupported-media-type',
+        'validation-failed',
+        'request-in-progress',
+        'superseded',
+        'audit-unavailable',
+      ],
+      handle: (context) => resolve(parts, context),
+    },
+  ]
+}
