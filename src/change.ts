@@ -4,7 +4,7 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import { consultKey, keyOf } from './idempotency.ts'
+import { consultKey, type KeyedRequest, keyOf } from './idempotency.ts'
 import type { Json, JsonObject } from './json.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
@@ -78,6 +78,14 @@ export interface ChangeRequest extends ResourceRequest {
   actor: Originator
 }
 
+/** A request whose resource and body have been understood. */
+export interface Asked extends ChangeRequest {
+  spec: KindSpec<Kind>
+  ref: Ref
+  sent: AnyValues
+  deadline: Deadline
+}
+
 /** What a change answers. `replayed` marks the stored answer to an idempotency key. */
 export type ChangeAnswer = Result<ChangeReply | PlanReply> & { replayed?: true }
 
@@ -94,126 +102,119 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   if (tools.connection.requireIfMatch && !request.ifMatch) {
     return refuse('precondition-required', 'this connection takes changes only with If-Match')
   }
-  const deadline = new Deadline(tools.connection.deadlineMs)
+  const asked: Asked = {
+    ...request,
+    spec,
+    ref,
+    sent: sent.value,
+    deadline: new Deadline(tools.connection.deadlineMs),
+  }
   if (request.dryRun) {
-    const planned = await prepare(tools, request, spec, ref, sent.value, deadline, false)
+    const planned = await prepare(tools, asked, false)
     return planned.ok ? ok(planFor(tools, spec, planned.value, request.readable)) : planned
   }
 
   const key = keyOf(tools, request)
-  const held = key && `${key.scope.caller} ${request.kind} ${request.address.id} ${key.scope.key}`
-  if (held !== undefined && tools.heldKeys.has(held)) {
-    return refuse('request-in-progress', 'a request with this Idempotency-Key is under way', {
-      retryAfterSeconds: 1,
-    })
+  if (key && tools.heldKeys.has(key.name)) {
+    const detail = 'a request with this Idempotency-Key is under way'
+    return refuse('request-in-progress', detail, { retryAfterSeconds: 1 })
   }
-  if (held !== undefined) tools.heldKeys.add(held)
+  if (key) tools.heldKeys.add(key.name)
   try {
-    const early = key && (await consultKey(tools, spec, ref, request, key))
-    if (early?.answer) return early.answer
-
+    const known = key && (await consultKey(tools, asked, key))
+    if (known?.answer) return known.answer
     const line = `${request.kind} ${request.address.id}`
-    return await tools.queue.run(line, request.actor.caller, deadline, async (): Promise<ChangeAnswer> => {
-      // Asked again: what ran before this one in the line may have superseded the key's change.
-      const known = key && (await consultKey(tools, spec, ref, request, key))
-      if (known?.answer) return known.answer
-      const resumed = known?.resume
-      const prepared = await prepare(tools, request, spec, ref, sent.value, deadline, resumed !== undefined)
-      if (!prepared.ok) return prepared
-      if (tools.emergency?.isSick()) return unrecordable()
-      const { merged, current, write } = prepared.value
-      const changeId = resumed?.changeId ?? uuidv7()
-      const draft = describe(tools, request, changeId, merged)
-      const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
-
-      if (!write) {
-        const record = tools.ledger.resource(request.kind, request.address.id)
-        const reply = replyOf(tools, request, spec, draft, merged, current?.values as AnyValues, record)
-        const type = resumed ? 'settled' : 'outcome'
-        const answer = key && { answer: { reply } as unknown as Json }
-        const recorded = await append(
-          tools,
-          { ...draft, type, outcome: 'applied', upstream: null },
-          { ...reserve, ...answer },
-        )
-        return recorded.ok ? ok(replyFor(reply, request.readable)) : recorded
-      }
-
-      const url = buildUrl(tools.connection.baseUrl, write)
-      if (!url) return refuse('invalid-id', 'the id does not fit the provider’s address')
-      const target = { method: write.method, path: pathOf(url), traceparent: request.traceparent }
-      tools.live.add(changeId)
-      try {
-        const begin = resumed
-          ? {
-              ...draft,
-              type: 'attempt' as const,
-              fields: {},
-              upstream: { ...target, resumed: resumed.state },
-            }
-          : { ...draft, type: 'intent' as const, upstream: target }
-        const intent = await append(tools, { ...begin, outcome: null }, reserve)
-        if (!intent.ok) return intent
-
-        const started = performance.now()
-        const finding = await carryOut(
-          {
-            kind: request.kind,
-            spec,
-            ref,
-            request: write,
-            desired: merged.desired,
-            current,
-            earlier: resumed?.state,
-            traceparent: request.traceparent,
-          },
-          tools.exchange,
-          deadline,
-          async (attempt, shown, status) => {
-            const upstream = { ...target, attempt, shown, status }
-            await append(tools, { ...draft, type: 'attempt', fields: {}, outcome: null, upstream })
-          },
-        )
-        const durationMs = Math.round(performance.now() - started)
-        const { outcome, status, attempts } = finding
-        const upstream = { ...target, status, attempts, durationMs, ...deployed(finding) }
-        const applied = consequence(tools, merged, finding)
-        const values = { ...(current?.values as AnyValues | undefined), ...merged.desired, ...finding.values }
-        const before = tools.ledger.resource(request.kind, request.address.id)
-        const reply: ChangeReply = {
-          ...replyOf(tools, request, spec, draft, merged, values, after(before, applied)),
-          ...deployed(finding),
-          upstream: { method: write.method, status, attempts, durationMs },
-        }
-        const answer = key ? answerOf(finding, reply) : undefined
-        const stored = await recordOutcome(tools, {
-          connection: tools.connection.name,
-          draft: { ...draft, type: 'outcome', outcome, upstream },
-          applied,
-          ...(answer !== undefined && { answer }),
-        })
-        const { requestId } = request
-        tools.log.info('change', {
-          requestId,
-          changeId,
-          resource: request.address.id,
-          outcome,
-          attempts,
-          durationMs,
-        })
-        if (!stored) {
-          const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
-          return refuse('outcome-not-recorded', detail, { changeId, outcome })
-        }
-        return outcome === 'applied'
-          ? ok(replyFor(reply, request.readable))
-          : { ok: false, problem: failure(finding, changeId) }
-      } finally {
-        tools.live.delete(changeId)
-      }
-    })
+    return await tools.queue.run(line, request.actor.caller, asked.deadline, () =>
+      makeInLine(tools, asked, key),
+    )
   } finally {
-    if (held !== undefined) tools.heldKeys.delete(held)
+    if (key) tools.heldKeys.delete(key.name)
+  }
+}
+
+/** The rest of the story, as the only writer of the resource. */
+async function makeInLine(
+  tools: ChangeTools,
+  asked: Asked,
+  key: KeyedRequest | undefined,
+): Promise<ChangeAnswer> {
+  // Asked again: what ran before this one in the line may have superseded the key's change.
+  const known = key && (await consultKey(tools, asked, key))
+  if (known?.answer) return known.answer
+  const resumed = known?.resume
+  const prepared = await prepare(tools, asked, resumed !== undefined)
+  if (!prepared.ok) return prepared
+  const { merged, current, write } = prepared.value
+  const url = write && buildUrl(tools.connection.baseUrl, write)
+  if (write && !url) return refuse('invalid-id', 'the id does not fit the provider’s address')
+  if (tools.emergency?.isSick()) return unrecordable()
+
+  const changeId = resumed?.changeId ?? uuidv7()
+  const record = tools.ledger.resource(asked.kind, asked.address.id)
+  const draft = describe(tools, asked, changeId, merged)
+  const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
+  const readBefore = current?.values as AnyValues | undefined
+
+  if (!write || !url) {
+    const reply = replyOf(tools, asked, draft, merged, readBefore ?? {}, record)
+    const event = { ...draft, type: resumed ? ('settled' as const) : ('outcome' as const), upstream: null }
+    const answer = key && { answer: { reply } as unknown as Json }
+    const stored = await append(tools, { ...event, outcome: 'applied' }, { ...reserve, ...answer })
+    return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
+  }
+
+  const target = { method: write.method, path: pathOf(url), traceparent: asked.traceparent }
+  const attempt = (upstream: object): EventDraft => ({
+    ...draft,
+    type: 'attempt',
+    fields: {},
+    outcome: null,
+    upstream: { ...target, ...upstream },
+  })
+  const { live } = tools
+  live.add(changeId)
+  try {
+    const begun = await (resumed
+      ? append(tools, attempt({ resumed: resumed.state }))
+      : append(tools, { ...draft, type: 'intent', outcome: null, upstream: target }, reserve))
+    if (!begun.ok) return begun
+
+    const started = performance.now()
+    const finding = await carryOut(
+      { ...asked, request: write, desired: merged.desired, current, earlier: resumed?.state },
+      tools.exchange,
+      async (number, shown, status) =>
+        void (await append(tools, attempt({ attempt: number, shown, status }))),
+    )
+    const durationMs = Math.round(performance.now() - started)
+
+    const { outcome, status, attempts } = finding
+    const applied = consequence(tools, merged, finding)
+    const values = { ...readBefore, ...merged.desired, ...finding.values }
+    const reply: ChangeReply = {
+      ...replyOf(tools, asked, draft, merged, values, after(record, applied)),
+      ...deployed(finding),
+      upstream: { method: write.method, status, attempts, durationMs },
+    }
+    const answer = key && answerOf(finding, reply)
+    const upstream = { ...target, status, attempts, durationMs, ...deployed(finding) }
+    const stored = await recordOutcome(tools, {
+      connection: tools.connection.name,
+      draft: { ...draft, type: 'outcome', outcome, upstream },
+      applied,
+      ...(answer !== undefined && { answer }),
+    })
+    const { requestId, address } = asked
+    tools.log.info('change', { requestId, changeId, resource: address.id, outcome, attempts, durationMs })
+    if (!stored) {
+      const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
+      return refuse('outcome-not-recorded', detail, { changeId, outcome })
+    }
+    return outcome === 'applied'
+      ? ok(replyFor(reply, asked.readable))
+      : { ok: false, problem: failure(finding, changeId) }
+  } finally {
+    live.delete(changeId)
   }
 }
 
@@ -239,29 +240,21 @@ export function locate(
 }
 
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
-async function prepare(
-  tools: ChangeTools,
-  request: ChangeRequest,
-  spec: KindSpec<Kind>,
-  ref: Ref,
-  sent: AnyValues,
-  deadline: Deadline,
-  resumed: boolean,
-): Promise<Result<Planned>> {
+async function prepare(tools: ChangeTools, asked: Asked, resumed: boolean): Promise<Result<Planned>> {
   const { connection, exchange, ledger } = tools
-  const { kind, address, mode } = request
+  const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
   // A change that goes on was compared when it began; its own first attempt may have changed the state since.
-  const ifMatch = resumed ? undefined : request.ifMatch
+  const ifMatch = resumed ? undefined : asked.ifMatch
   if (!spec.read && ifMatch) {
     const detail = 'the provider cannot be read, so that there is no state to compare If-Match with'
     return refuse('precondition-failed', detail)
   }
-  const read = spec.read && (await readBack(spec.read, ref, exchange, deadline, request.traceparent))
+  const read = spec.read && (await readBack(spec.read, ref, exchange, deadline, traceparent))
   if (read && !read.ok) return read
   const current = read?.value
   const values = current?.values as AnyValues | undefined
   if (ifMatch && values && !ifMatch.includes('*')) {
-    const tag = etagOf(tools, request, values, ledger.resource(kind, address.id))
+    const tag = etagOf(tools, asked, values, ledger.resource(kind, address.id))
     if (!ifMatch.includes(tag)) {
       return refuse('precondition-failed', 'the resource is no longer in the state that If-Match names')
     }
@@ -270,7 +263,7 @@ async function prepare(
   if (!merged.ok) return merged
   const planned = { ref, current, merged: merged.value }
   if (Object.keys(merged.value.desired).length === 0) return ok(planned)
-  if (!request.allowSelf && isOwn(connection, address, values)) {
+  if (!asked.allowSelf && isOwn(connection, address, values)) {
     return refuse('self-lockout', 'the gateway itself signs in with this resource')
   }
   const write = spec.plan(ref, merged.value.desired as Values<Kind>, current)
@@ -308,8 +301,7 @@ function describe(tools: ChangeTools, request: ChangeRequest, changeId: string, 
 
 const replyOf = (
   tools: ChangeTools,
-  request: ChangeRequest,
-  spec: KindSpec<Kind>,
+  asked: Asked,
   { changeId, fields }: ChangeDraft,
   { desired, widens }: Merged,
   values: AnyValues,
@@ -319,7 +311,7 @@ const replyOf = (
   outcome: 'applied',
   changed: Object.keys(desired).length > 0,
   widens,
-  resource: view(tools, request, spec, values, record),
+  resource: view(tools, asked, asked.spec, values, record),
   fields: fields as unknown as FieldChanges,
 })
 

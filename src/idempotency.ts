@@ -1,16 +1,15 @@
-import type { KindSpec } from './adapter.ts'
-import type { ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
-import { Deadline } from './deadline.ts'
+import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
 import type { KeyScope } from './ledger/ledger.ts'
 import type { FieldChanges } from './merge.ts'
-import type { AnyValues, Kind } from './model.ts'
+import type { AnyValues } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { type ChangeReply, replyFor, view } from './reply.ts'
-import type { Ref } from './adapter.ts'
 
 /** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
 export interface KeyedRequest {
+  /** The scope as one text. */
+  name: string
   scope: KeyScope
   fingerprint: string
 }
@@ -27,14 +26,13 @@ export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedReque
   const { idempotencyKey: key, kind, address, actor, body, mode } = request
   if (key === undefined) return undefined
   const scope = { caller: actor.caller, kind, resource: address.id, key }
-  return { scope, fingerprint: keys.request([scope.caller, kind, address.id, body, mode]) }
+  const name = JSON.stringify(Object.values(scope))
+  return { name, scope, fingerprint: keys.request([scope.caller, kind, address.id, body, mode]) }
 }
 
 export async function consultKey(
   tools: ChangeTools,
-  spec: KindSpec<Kind>,
-  ref: Ref,
-  request: ChangeRequest,
+  asked: Asked,
   { scope, fingerprint }: KeyedRequest,
 ): Promise<KnownKey | undefined> {
   const reserved = tools.ledger.reservedKey(scope)
@@ -75,12 +73,10 @@ export async function consultKey(
       const stored = reserved.answer as unknown as StoredAnswer | null
       if (stored && 'problem' in stored)
         return { answer: { ok: false, problem: stored.problem, replayed: true } }
-      const reply = stored
-        ? ok(stored.reply)
-        : await settledReply(tools, spec, ref, request, changeId, record.state)
+      const reply = stored ? ok(stored.reply) : await settledReply(tools, asked, changeId, record.state)
       return {
         answer: reply.ok
-          ? { ...ok(replyFor(reply.value, request.readable)), replayed: true }
+          ? { ...ok(replyFor(reply.value, asked.readable)), replayed: true }
           : { ...reply, replayed: true },
       }
     }
@@ -90,29 +86,27 @@ export async function consultKey(
 /** The answer to a change that was settled after its request had ended: there is none stored, so it is made now. */
 async function settledReply(
   tools: ChangeTools,
-  spec: KindSpec<Kind>,
-  ref: Ref,
-  request: ChangeRequest,
+  asked: Asked,
   changeId: string,
   state: 'applied' | 'rejected',
 ): Promise<Result<ChangeReply>> {
+  const { spec, ref, kind, address, deadline, traceparent } = asked
   if (state === 'rejected') {
     return refuse('upstream-failed', 'the change was found not to have been applied', {
       changeId,
       outcome: state,
     })
   }
-  const deadline = new Deadline(tools.connection.deadlineMs)
-  const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, request.traceparent))
+  const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, traceparent))
   if (read && !read.ok) return read
   const [intent] = tools.ledger.story(changeId)
-  const record = tools.ledger.resource(request.kind, request.address.id)
+  const record = tools.ledger.resource(kind, address.id)
   return ok({
     changeId,
     outcome: 'applied',
     changed: true,
     widens: intent?.widens ?? false,
-    resource: view(tools, request, spec, (read?.value.values ?? {}) as AnyValues, record),
+    resource: view(tools, asked, spec, (read?.value.values ?? {}) as AnyValues, record),
     fields: (intent?.fields ?? {}) as unknown as FieldChanges,
   })
 }

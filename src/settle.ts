@@ -17,6 +17,7 @@ export interface Write<K extends Kind> {
   current: Current<K> | undefined
   /** What an earlier run of the same change ended in, when this one goes on with it. */
   earlier: 'unknown' | 'partial' | undefined
+  deadline: Deadline
   traceparent: string
 }
 
@@ -43,10 +44,9 @@ export type OnRepeat = (attempt: number, shown: string, status: number | null) =
 export async function carryOut<K extends Kind>(
   write: Write<K>,
   exchange: Exchange,
-  deadline: Deadline,
   onRepeat: OnRepeat,
 ): Promise<Finding> {
-  const { spec, ref, request, traceparent } = write
+  const { spec, ref, request, deadline, traceparent } = write
   let partial = write.earlier === 'partial' ? carriedOver('partial') : undefined
   let unknown = write.earlier === 'unknown' ? carriedOver('unknown') : undefined
   let repaired = false
@@ -113,7 +113,7 @@ export async function carryOut<K extends Kind>(
       ...known,
     }
     if (partial) return { ...partial, attempts }
-    const seen = await look(write, exchange, deadline)
+    const seen = await look(write, exchange)
     if (seen.state === 'new') return { outcome: 'applied', values: seen.values, ...known }
     const mayRepeat = seen.state === 'old' || (seen.state === 'untold' && !repeated)
     if (!mayRepeat || last || !(await deadline.sleep(backoffMs(attempts)))) return unknown
@@ -141,8 +141,8 @@ type Look =
   /** Reading cannot tell: the provider has no read, or a secret is part of the change. */
   | { state: 'untold' }
 
-async function look<K extends Kind>(write: Write<K>, exchange: Exchange, deadline: Deadline): Promise<Look> {
-  const { kind, spec, ref, desired, current, traceparent } = write
+async function look<K extends Kind>(write: Write<K>, exchange: Exchange): Promise<Look> {
+  const { kind, spec, ref, desired, current, deadline, traceparent } = write
   const asked = Object.entries(desired)
   if (!spec.read || asked.some(([, value]) => value instanceof Secret)) return { state: 'untold' }
   const read = await readBack(spec.read, ref, exchange, deadline, traceparent)

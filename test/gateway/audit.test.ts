@@ -1,7 +1,8 @@
-import { useGateway } from '#gateway'
+import { runtime, useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { GENESIS, hashOf } from '../../src/ledger/event.ts'
 import { keys } from '../configuration.ts'
+import { differences } from '../differences.ts'
 import {
   call,
   eventsOf,
@@ -15,6 +16,8 @@ import {
 import type { Json } from '../sandbox-calls.ts'
 
 useGateway()
+
+const refusedConnection = differences.refusedConnection[runtime]
 
 const made = { discue: '', apinizer: '', role: '' }
 let started = ''
@@ -75,7 +78,11 @@ describe('the list', () => {
     ['resource', () => `&resource=${made.discue}`, ({ resource }) => resource === made.discue],
     ['connection', () => '&connection=apinizer', ({ connection }) => connection === 'apinizer'],
     ['provider', () => '&provider=discue', ({ connection }) => connection.startsWith('discue')],
-    ['outcome', () => '&outcome=not_sent', ({ outcome }) => outcome === 'not_sent'],
+    [
+      'outcome',
+      () => `&outcome=${refusedConnection.outcome}`,
+      ({ outcome }) => outcome === refusedConnection.outcome,
+    ],
     ['actor', () => '&actor=admin', ({ actor }) => actor.caller === 'admin'],
     ['since', () => `&since=${between}`, ({ at }) => at >= between],
     ['until', () => `&until=${between}`, ({ at }) => at < between],
@@ -171,19 +178,19 @@ describe('an event', () => {
     expect(fingerprints[0]).not.toBe(fingerprints[1])
   })
 
-  test('is also there for a change that was never sent', async () => {
+  test('is also there for a change that found no provider', async () => {
+    const { status, slug, outcome, attempts } = refusedConnection
     const id = `discue-nowhere:${freshId()}`
     const reply = await put(`/credentials/${id}`, { name: 'a.b' })
     expect([reply.status, reply.body.type, reply.body.outcome]).toEqual([
-      503,
-      '/problems/upstream-unavailable',
-      'not_sent',
+      status,
+      `/problems/${slug}`,
+      outcome,
     ])
-    expect((await eventsOf(id)).map(({ type, outcome }) => [type, outcome])).toEqual([
+    expect((await eventsOf(id)).map((event) => [event.type, event.outcome])).toEqual([
       ['intent', null],
-      ['attempt', null],
-      ['attempt', null],
-      ['outcome', 'not_sent'],
+      ...Array.from({ length: attempts - 1 }, () => ['attempt', null]),
+      ['outcome', outcome],
     ])
   })
 
