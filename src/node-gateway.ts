@@ -67,6 +67,9 @@ const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@
 const HEAL_EVERY = 250
 const RECOVER_EVERY = 5000
 
+/** How long connections may linger after the last change has ended. Milliseconds. */
+const LINGER = 500
+
 /** Calls `task` again and again, each time after the one before has ended. */
 function repeat(task: () => Promise<void>, everyMs: number): { stop(): Promise<void> } {
   const stopped = new AbortController()
@@ -162,7 +165,10 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       await Promise.all(chores.map((chore) => chore.stop()))
       await new Promise<void>((done) => {
         server.close(() => done())
-        if ('closeIdleConnections' in server) server.closeIdleConnections()
+        if (!('closeAllConnections' in server)) return
+        server.closeIdleConnections()
+        // Replies are on their way by now; what is kept alive beyond them is not waited for.
+        setTimeout(() => server.closeAllConnections(), LINGER).unref()
       })
       journal.close()
       database.close()

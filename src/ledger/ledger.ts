@@ -101,8 +101,11 @@ export interface Ledger {
   probe(): void
 }
 
-/** Changes that are not known to be in force, nor known not to be: a newer one takes their place. */
-export const UNSETTLED = ['unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+/**
+ * Changes that are not known to be in force, nor known not to be: a newer one takes their place. One that is in flight
+ * while another of its resource begins was left behind by a crash, for a resource has one writer.
+ */
+const UNSETTLED = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
 
 /** States that nothing follows any more. */
 const FINAL: ReadonlySet<ChangeState> = new Set(['applied', 'rejected', 'superseded'])
