@@ -1,4 +1,9 @@
+import { fileURLToPath } from 'node:url'
+import { cloudflareTest } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
+import { configuration, environment } from './test/configuration.ts'
+
+const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
 export default defineConfig({
   test: {
@@ -10,6 +15,24 @@ export default defineConfig({
       { extends: true, test: { name: 'gateway', include: ['test/gateway/*.test.ts'] } },
       { extends: true, test: { name: 'node', include: ['test/node/*.test.ts'] } },
       { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },
+      {
+        extends: true,
+        resolve: { alias: { '#gateway': at('./test/gateway.workerd.ts') } },
+        test: { name: 'workerd', include: ['test/gateway/*.test.ts', 'test/workerd/*.test.ts'] },
+        plugins: [
+          cloudflareTest(({ inject }) => ({
+            wrangler: { configPath: at('./wrangler.toml') },
+            miniflare: {
+              bindings: {
+                ...environment,
+                GATEWAY_CONFIG: JSON.stringify(configuration(inject('sandbox'))),
+                AUDIT_KEY: Buffer.alloc(32, 7).toString('base64'),
+                LOG_LEVEL: 'error',
+              },
+            },
+          })),
+        ],
+      },
     ],
   },
 })

@@ -288,11 +288,12 @@ function failed(response: UpstreamResponse): boolean {
   return read.success && (read.data.status === 'FAILURE' || read.data.success === false || !!read.data.error)
 }
 
-/** What the text of a 400 says. Its words may echo values, so none of them is repeated. First match wins. */
 const absent: Refusal = {
   problem: 'not-found',
   detail: 'the provider has no such project or credential, or does not show it to the gateway',
 }
+
+/** What the text of a 400 says. Its words may echo values, so none of them is repeated. First match wins. */
 const messages: [RegExp, Refusal][] = [
   // Before the roles, because a name that is echoed may have the word in it.
   [/^(the )?(credential|project)\b.*not (found|exist)/i, absent],

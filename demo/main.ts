@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { createWriteStream, mkdirSync, rmSync } from 'node:fs'
 import { isDeepStrictEqual, parseArgs, styleText } from 'node:util'
 import { registry } from '../adapters/index.ts'
@@ -8,6 +8,7 @@ import { readConfig } from '../src/config.ts'
 import { openLog } from '../src/log.ts'
 import { startNodeGateway } from '../src/node-gateway.ts'
 import { changes, type DemoChange, refused } from './changes.ts'
+import { configuration, environment } from './configuration.ts'
 
 // Starts the provider sandbox and a gateway, makes one change at each of the five upstream operations, compares what
 // the providers applied with what was asked for, and shows the audit. Stays up afterwards, or ends with --once.
@@ -27,43 +28,7 @@ const sandbox = await startSandbox({
   ports: once ? {} : { commerceLayer: 4101, discue: 4102, apinizer: 4103 },
 })
 const key = `cgw_demo_${randomBytes(32).toString('base64url')}`
-const config = readConfig(
-  JSON.stringify({
-    connections: {
-      'commerce-layer': {
-        provider: 'commerce-layer',
-        baseUrl: sandbox.urls.commerceLayer,
-        authUrl: sandbox.urls.commerceLayerAuth,
-        clientId: { env: 'CL_CLIENT_ID' },
-        clientSecret: { env: 'CL_CLIENT_SECRET' },
-      },
-      discue: { provider: 'discue', baseUrl: sandbox.urls.discue, apiKey: { env: 'DISCUE_API_KEY' } },
-      apinizer: { provider: 'apinizer', baseUrl: sandbox.urls.apinizer, token: { env: 'APINIZER_TOKEN' } },
-    },
-    aliases: { 'billing-worker': 'apinizer:MyProject:api-user' },
-    callers: [
-      {
-        name: 'demo',
-        keys: [{ id: 'demo', sha256: createHash('sha256').update(key).digest('hex') }],
-        allow: [
-          {
-            actions: ['read', 'write', 'audit'],
-            kinds: ['credential', 'role', 'permission'],
-            ids: ['*'],
-            fields: ['*'],
-          },
-        ],
-      },
-    ],
-  }),
-  {
-    CL_CLIENT_ID: 'sandbox-client-id',
-    CL_CLIENT_SECRET: 'sandbox-client-secret',
-    DISCUE_API_KEY: 'sandbox-discue-key',
-    APINIZER_TOKEN: 'sandbox-token',
-  },
-  registry,
-)
+const config = readConfig(JSON.stringify(configuration(sandbox.urls, key)), environment, registry)
 if (!config.ok) throw new Error(JSON.stringify(config.faults))
 const gateway = await startNodeGateway({
   config: config.value,

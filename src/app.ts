@@ -8,7 +8,7 @@ import type { ChangeFilter, ChangeRecord, EventFilter } from './ledger/ledger.ts
 import type { Log } from './log.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
 import { openApiDocument } from './openapi.ts'
-import { ok, refuse, type Result } from './problems.ts'
+import { type Problem, ok, refuse, type Result } from './problems.ts'
 import { requestIdOf, traceparentOf } from './request-headers.ts'
 import { auditOperations } from './routes/audit.ts'
 import { changeOperations } from './routes/change.ts'
@@ -33,6 +33,8 @@ export interface AppParts {
   targetOf(environment: unknown): string | undefined
   /** The peer's address out of what the runtime passes along with a request. */
   addressOf(environment: unknown): string | null
+  /** Why nothing but health is served. */
+  closed?: Problem
   log: Log
 }
 
@@ -74,6 +76,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     const url = new URL(request.url)
 
     async function dispatch(): Promise<Result<Response>> {
+      if (parts.closed && !operation?.path.startsWith('/health/')) return { ok: false, problem: parts.closed }
       const target = parts.targetOf(environment)
       if (target !== undefined && target.split('?')[0] !== url.pathname) {
         return refuse('invalid-id', 'the path is not in its normal form')

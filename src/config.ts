@@ -69,10 +69,11 @@ const caller = z.strictObject({
 })
 export type CallerConfig = z.output<typeof caller>
 
+/** Only the outermost shape: its parts are checked one by one, so that a fault in one hides no fault in another. */
 const document = z.strictObject({
-  connections: z.record(z.string(), connection),
-  aliases: z.record(z.string(), z.string()).default({}),
-  callers: z.array(caller).default([]),
+  connections: z.record(z.string(), z.unknown()),
+  aliases: z.record(z.string(), z.unknown()).default({}),
+  callers: z.array(z.unknown()).default([]),
 })
 
 /** One account at a provider, with its references resolved. */
@@ -118,22 +119,25 @@ export function readConfig(
   } catch {
     return { ok: false, faults: [{ path: '#', detail: 'is not JSON' }] }
   }
-  const read = document.safeParse(json)
-  if (!read.success) {
-    return {
-      ok: false,
-      faults: read.error.issues.map((issue) => ({ path: pointer(issue.path), detail: issue.message })),
-    }
-  }
-
   const faults: ConfigFault[] = []
   const fault = (path: PropertyKey[], detail: string) => void faults.push({ path: pointer(path), detail })
+  /** The value, if it has the shape; its faults are named otherwise. */
+  function check<T>(schema: z.ZodType<T>, value: unknown, at: PropertyKey[]): T | undefined {
+    const read = schema.safeParse(value)
+    for (const issue of read.error?.issues ?? []) fault([...at, ...issue.path], issue.message)
+    return read.data
+  }
+
+  const whole = check(document, json, [])
+  if (!whole) return { ok: false, faults }
 
   const connections = new Map<string, ConnectionConfig>()
-  for (const [name, given] of Object.entries(read.data.connections)) {
+  for (const [name, value] of Object.entries(whole.connections)) {
     const at = ['connections', name]
+    const given = check(connection, value, at)
     if (!NAME.test(name))
       fault(at, 'is not a name: lower-case letters, digits and "-", beginning with a letter')
+    if (!given) continue
     const adapter = Object.hasOwn(registry, given.provider) ? registry[given.provider] : undefined
     if (!adapter) {
       fault([...at, 'provider'], `is none of ${Object.keys(registry).join(', ')}`)
@@ -185,28 +189,31 @@ export function readConfig(
   }
 
   const aliases = new Map<string, ResourceAddress>()
-  for (const [name, id] of Object.entries(read.data.aliases)) {
+  for (const [name, value] of Object.entries(whole.aliases)) {
     const at = ['aliases', name]
     if (!NAME.test(name))
       fault(at, 'is not a name: lower-case letters, digits and "-", beginning with a letter')
+    const id = check(z.string(), value, at)
+    if (id === undefined) continue
     const target = parseId(id)
     if (!target.ok) fault(at, target.problem.detail)
-    else if (!Object.hasOwn(read.data.connections, target.value.connection))
-      fault(at, 'leads to no connection')
+    else if (!Object.hasOwn(whole.connections, target.value.connection)) fault(at, 'leads to no connection')
     else aliases.set(name, target.value)
   }
 
+  const callers: CallerConfig[] = []
   const names = new Set<string>()
   const keyIds = new Set<string>()
-  for (const [index, entry] of read.data.callers.entries()) {
-    if (names.has(entry.name)) fault(['callers', index, 'name'], 'is used twice')
-    names.add(entry.name)
-    for (const [keyIndex, { id }] of entry.keys.entries()) {
+  for (const [index, value] of whole.callers.entries()) {
+    const given = check(caller, value, ['callers', index])
+    if (!given) continue
+    if (names.has(given.name)) fault(['callers', index, 'name'], 'is used twice')
+    names.add(given.name)
+    for (const [keyIndex, { id }] of given.keys.entries()) {
       if (keyIds.has(id)) fault(['callers', index, 'keys', keyIndex, 'id'], 'is used twice')
       keyIds.add(id)
     }
+    callers.push(given)
   }
-  return faults.length > 0
-    ? { ok: false, faults }
-    : { ok: true, value: { connections, aliases, callers: read.data.callers } }
+  return faults.length > 0 ? { ok: false, faults } : { ok: true, value: { connections, aliases, callers } }
 }

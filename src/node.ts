@@ -55,13 +55,13 @@ try {
     host: env['HOST'] ?? '127.0.0.1',
     log,
   })
-  log.info('listening', { url: gateway.url, connections: [...config.value.connections.keys()].join(' ') })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       log.info('stopping', { signal })
       void gateway.close().then(() => process.exit(0))
     })
   }
+  log.info('listening', { url: gateway.url, connections: [...config.value.connections.keys()].join(' ') })
 } catch (error) {
   refuseToStart([error instanceof Error ? error.message : 'unknown fault'])
 }

@@ -104,7 +104,7 @@ export function register(app: OpenAPIHono, operation: Operation): void {
       ...(headers && { headers }),
       ...(body && { body: { required: true, content: { 'application/json': body } } }),
     },
-    responses: { ...success, ...refusals },
+    responses: { ...refusals, ...success },
   })
 }
 

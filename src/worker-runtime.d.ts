@@ -27,9 +27,6 @@ declare module 'cloudflare:workers' {
 
   /** Keeps the request's work going when its client has hung up. */
   export function waitUntil(work: Promise<unknown>): void
-
-  /** The entry's own exports, as another Worker would reach them. */
-  export const exports: { default: { fetch(request: Request): Promise<Response> } }
 }
 
 declare module '*/migrations.js' {

@@ -18,11 +18,9 @@ import {
   registerAuditKey,
 } from './ledger/ledger.ts'
 import * as schema from './ledger/schema.ts'
-import { type Level, type Log, logLevels, openLog } from './log.ts'
-import { problemResponse } from './operation.ts'
+import { type Log, logLevels, openLog } from './log.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import type { Resolution } from './recovery.ts'
-import { requestIdOf } from './request-headers.ts'
 import { NAME } from './resource-id.ts'
 import { createSend } from './upstream.ts'
 
@@ -59,8 +57,18 @@ function configText(variables: Record<string, string>): string {
   }
 }
 
+/** Made once per instance of the Worker. Only plain values: requests must not wait for one another. */
+function perEnvironment<T extends object>(make: (env: Env) => T): (env: Env) => T {
+  const made = new WeakMap<Env, T>()
+  return (env) => {
+    const value = made.get(env) ?? make(env)
+    made.set(env, value)
+    return value
+  }
+}
+
 /** Reads the environment; every fault goes to the log, by name and never by value. */
-function readSettings(env: Env): Settings {
+const settingsOf = perEnvironment((env): Settings => {
   const variables = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   )
@@ -75,23 +83,11 @@ function readSettings(env: Env): Settings {
   if (config?.ok === false)
     faults.push(...config.faults.map(({ path, detail }) => `configuration ${path}: ${detail}`))
 
-  const log = openLog((level ?? 'info') satisfies Level, (line) => console.log(line.trimEnd()))
+  const log = openLog(level ?? 'info', (line) => console.log(line.trimEnd()))
   for (const fault of faults) log.error('not configured', { fault })
-  const ready =
-    faults.length === 0 && auditKey && config?.ok
-      ? { config: config.value, keys: deriveAuditKeys(auditKey) }
-      : undefined
-  return { log, ready }
-}
-
-const settings = new WeakMap<Env, Settings>()
-
-/** Read once per instance of the Worker; only plain values are kept, for requests may not wait for one another. */
-function settingsOf(env: Env): Settings {
-  const read = settings.get(env) ?? readSettings(env)
-  settings.set(env, read)
-  return read
-}
+  const ready = faults.length === 0 && auditKey && config?.ok
+  return { log, ready: ready ? { config: config.value, keys: deriveAuditKeys(auditKey) } : undefined }
+})
 
 /** What a connection's object answers to: its actor, and its part of the audit. */
 interface ConnectionObject extends Actor {
@@ -117,6 +113,8 @@ const RECOVER_EVERY = 5000
  */
 export class Connection extends DurableObject<Env> implements ConnectionObject {
   readonly #opened: Promise<Opened>
+  /** Changes under way in this instance. */
+  #running = 0
   #alarmIsSet = false
 
   constructor(ctx: DurableObject<Env>['ctx'], env: Env) {
@@ -167,7 +165,8 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     } catch (error) {
       settingsOf(this.env).log.error('recovery failed', { object: this.ctx.id.name, error: String(error) })
     }
-    if (ledger.changes({ states: ['in_flight', 'unknown'], limit: 1 }).length > 0) this.#setAlarm()
+    const open = ledger.changes({ states: ['in_flight', 'unknown'], limit: 1 })
+    if (this.#running > 0 || open.length > 0) this.#setAlarm()
   }
 
   #setAlarm(): void {
@@ -182,12 +181,24 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   }
 
   change(request: ChangeRequest): Promise<ChangeAnswer> {
-    // Durable with the intent, so that a new instance is made if this one ends in the middle.
-    if (!request.dryRun) this.#setAlarm()
-    const work = this.#opened.then(({ actor }) => (actor.ok ? actor.value.change(request) : actor))
+    const work = this.#change(request)
     // A caller that hangs up ends the call, not the change.
     this.ctx.waitUntil(work)
     return work
+  }
+
+  async #change(request: ChangeRequest): Promise<ChangeAnswer> {
+    const { actor } = await this.#opened
+    if (!actor.ok) return actor
+    if (request.dryRun) return actor.value.change(request)
+    // Durable before the intent: if this instance ends in the middle, the alarm makes another.
+    this.#running += 1
+    this.#setAlarm()
+    try {
+      return await actor.value.change(request)
+    } finally {
+      this.#running -= 1
+    }
   }
 
   async read(request: ResourceRequest): ReturnType<Actor['read']> {
@@ -290,35 +301,16 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
   }
 }
 
-interface Front {
-  app: ReturnType<typeof createApp>
-  open: boolean
-}
-
-const fronts = new WeakMap<Env, Front>()
-
-function frontOf(env: Env): Front {
-  const known = fronts.get(env)
-  if (known) return known
+const appOf = perEnvironment((env) => {
   const { log, ready } = settingsOf(env)
-  const parts = partsOf(env, log, ready?.config ?? NOTHING)
-  const app = createApp(ready ? parts : { ...parts, readiness: async () => [MISCONFIGURED.detail] })
-  const front = { app, open: ready !== undefined }
-  fronts.set(env, front)
-  return front
-}
+  if (ready) return createApp(partsOf(env, log, ready.config))
+  const readiness = async () => [MISCONFIGURED.detail]
+  return createApp({ ...partsOf(env, log, NOTHING), readiness, closed: MISCONFIGURED })
+})
 
-/** The stateless Worker. Where the environment is at fault it answers nothing but its health. */
+/** The stateless Worker. */
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    const { app, open } = frontOf(env)
-    const { pathname } = new URL(request.url)
-    if (open || pathname.startsWith('/health/')) {
-      return app.fetch(request, { address: request.headers.get('cf-connecting-ip') })
-    }
-    const requestId = requestIdOf(request.headers)
-    const response = problemResponse(MISCONFIGURED, requestId, pathname)
-    response.headers.set('x-request-id', requestId)
-    return response
+    return appOf(env).fetch(request, { address: request.headers.get('cf-connecting-ip') })
   },
 }

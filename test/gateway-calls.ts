@@ -34,7 +34,11 @@ export async function call(
   await expectDocumented(method, path, response)
   const text = await response.text()
   const json = response.headers.get('content-type')?.includes('json')
-  return { status: response.status, headers: response.headers, body: json && text !== '' ? JSON.parse(text) : text }
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: json && text !== '' ? JSON.parse(text) : text,
+  }
 }
 
 let paths: Promise<Record<string, Json>> | undefined

@@ -9,6 +9,9 @@ import { readConfig } from '../src/config.ts'
 import { openLog } from '../src/log.ts'
 import { type NodeGateway, startNodeGateway } from '../src/node-gateway.ts'
 import { configuration, environment } from './configuration.ts'
+import type { Runtime } from './differences.ts'
+
+export const runtime: Runtime = 'node'
 
 /** The key of every test gateway, so that fingerprints can be computed by a test. */
 export const auditKey = { id: 1, bytes: Buffer.alloc(32, 7) }
