@@ -224,9 +224,9 @@ const credentialItem = z.object({
   ipList: z.array(z.string()),
   expireDate: z
     .string()
-    // A moment that can be sent back as it is: a time without an offset, or finer than a millisecond, cannot.
-    .regex(/T\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:?\d\d)$/)
-    .transform((value, context) => toInstant(value) ?? (context.addIssue('not a date'), z.NEVER))
+    // Java's usual format writes the offset without its colon.
+    .transform((value) => toInstant(value.replace(/([+-]\d\d)(\d\d)$/, '$1:$2')))
+    .refine((value) => value !== undefined, { error: 'not a date' })
     .nullish(),
   metadata: z
     .array(metadataEntry)

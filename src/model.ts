@@ -34,21 +34,20 @@ const set = <T extends z.ZodType<string>>(element: T) =>
     .array(element)
     .refine((list) => new Set(list).size === list.length, { error: 'must not repeat an element' })
 
+/** RFC 3339 with an offset; at most milliseconds, because a finer part would be lost without notice. */
+const rfc3339 = z.iso
+  .datetime({ offset: true, error: 'must be a date and time with an offset (RFC 3339)' })
+  .refine((value) => !/\.\d{4,}/.test(value), { error: 'must not be finer than a millisecond' })
+
 /**
- * A point in time in one spelling, `YYYY-MM-DDTHH:mm:ss.sssZ`, or undefined where the text is none.
- * Providers and callers spell offsets and fractions differently; comparison needs one form.
+ * A point in time in one spelling, `YYYY-MM-DDTHH:mm:ss.sssZ`, or undefined where the text is none that can be kept as
+ * it is. Providers and callers spell offsets and fractions differently; comparison needs one form.
  */
 export function toInstant(value: string): string | undefined {
-  const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(value) ? Date.parse(value) : Number.NaN
-  return Number.isNaN(time) ? undefined : new Date(time).toISOString()
+  return rfc3339.safeParse(value).success ? new Date(value).toISOString() : undefined
 }
 
-/** RFC 3339 with an offset; at most milliseconds, because a finer part would be lost without notice. */
-const instant = () =>
-  z.iso
-    .datetime({ offset: true, error: 'must be a date and time with an offset (RFC 3339)' })
-    .refine((value) => !/\.\d{4,}/.test(value), { error: 'must not be finer than a millisecond' })
-    .overwrite((value) => toInstant(value) ?? value)
+const instant = () => rfc3339.overwrite((value) => toInstant(value) ?? value)
 
 const jsonObject = () =>
   z.custom<JsonObject>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), {

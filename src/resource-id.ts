@@ -24,6 +24,7 @@ const STRUCTURAL = /[\p{Cc}/\\?#%:]/u
 
 function faultOf(part: string): string | undefined {
   if (part === '') return 'has an empty part'
+  if (!part.isWellFormed()) return 'has a part that is not well-formed Unicode'
   // NFKC too, because full-width dots and slashes become plain ones in systems that normalize.
   for (const form of [part, part.normalize('NFKC')]) {
     if (form === '.' || form === '..') return 'has a part that is "." or ".."'

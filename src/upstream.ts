@@ -76,9 +76,19 @@ async function readText(response: Response, limit: number): Promise<string | und
   }
 }
 
+/** Nesting that no real answer needs; what walks over an answer later recurses. */
+const MAX_DEPTH = 100
+
+const tooDeep = (value: unknown, left: number): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  (left === 0 || Object.values(value).some((member) => tooDeep(member, left - 1)))
+
+/** The value, or undefined where the text is no JSON or is nested absurdly. */
 function parseJson(text: string | undefined): unknown {
   try {
-    return text ? JSON.parse(text) : undefined
+    const value: unknown = text ? JSON.parse(text) : undefined
+    return tooDeep(value, MAX_DEPTH) ? undefined : value
   } catch {
     return undefined
   }
@@ -94,8 +104,12 @@ export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown)
   return async (request) => {
     const url = buildUrl(request.baseUrl, request)
     if (!url) return { received: false, sent: false, detail: 'the id does not fit the provider’s address' }
-    const headers: Record<string, string> = { ...request.headers, traceparent: request.traceparent }
-    for (const [name, value] of Object.entries(request.credentials)) headers[name] = value.expose()
+    const headers = new Headers({ ...request.headers, traceparent: request.traceparent })
+    try {
+      for (const [name, value] of Object.entries(request.credentials)) headers.set(name, value.expose())
+    } catch {
+      return { received: false, sent: false, detail: 'the credentials do not fit into a header' }
+    }
     let response: Response
     try {
       response = await client.raw(url.href, {

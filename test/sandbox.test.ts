@@ -314,7 +314,7 @@ describe('the control API', () => {
     })
     expect(await discue.ledger()).toEqual([])
     await expect(discue.state('api_clients', 'nobody')).rejects.toThrow('404')
-    await expect(apinizer.mint('credential', 'NoProject/x')).rejects.toThrow('400')
+    await expect(apinizer.mint('credential', 'no-project')).rejects.toThrow('400')
   })
 
   test('a reset brings everything back and cuts what was still waiting', async () => {

@@ -52,7 +52,10 @@ export function adapterContract(name: string, adapter: Adapter, samples: Samples
       const spec = specs[kind] as KindSpec<Kind>
       const sample = samples.kinds[kind]
       if (!sample) throw new TypeError(`${name} has no samples for its ${kind}s`)
-      const subject: Subject = { kind, spec, ...sample, current: currentOf(spec, sample) }
+      // Outside the laws: a breach is a test's failure, not the suite's.
+      const current = currentOf(adapter.kinds[kind] as KindSpec<Kind>, sample)
+      const subject: Subject = { kind, spec, ...sample, current }
+      purity(subject)
       plans(subject)
       addresses(subject, baseUrl.default ?? 'https://provider.example')
       answers(subject)
@@ -77,6 +80,18 @@ function currentOf({ read }: KindSpec<Kind>, sample: KindSamples): Current<Kind>
   return result?.ok ? result.value : undefined
 }
 
+function purity({ kind, spec, ref, needs, current, read, written, refusals }: Subject) {
+  // Every other test calls the same functions under the same laws; this one gives a breach its name.
+  test('works on nothing but what it is given, and leaves that as it was', () => {
+    const desired = accepted(kind, spec.fields, needs) as Values<Kind>
+    for (const part of Object.values(ref)) expect(spec.checkKey(part)).toBeUndefined()
+    for (const state of [undefined, current]) spec.plan(ref, desired, state)
+    for (const body of [written.body, undefined, ...refusals('no')]) spec.parse(ref, respond(200, body))
+    spec.read?.request(ref)
+    for (const body of [read?.body, ...refusals('no')]) spec.read?.parse(ref, respond(200, body))
+  })
+}
+
 function plans(subject: Subject) {
   const { kind, spec, ref, needs, current } = subject
   const writable = writableFields(spec.fields)
@@ -99,6 +114,7 @@ function plans(subject: Subject) {
         const requests = [one, other].map((to) => exposed(requestOf(planned({ [field]: to }))))
         expect(requests[0]).not.toEqual(requests[1])
       }),
+      { numRuns: 50 },
     )
   })
 
@@ -112,6 +128,7 @@ function plans(subject: Subject) {
         const without = plan(rest)
         if (without.ok) expect(exposed(without.value)).not.toEqual(exposed(requestOf(plan(body))))
       }),
+      { numRuns: 50 },
     )
   })
 
@@ -282,16 +299,7 @@ function addresses({ spec, ref, needs, kind, current }: Subject, defaultBase: st
     ...placeParts,
     ...structuralText,
     ...good,
-    '%20',
-    '%C3%BC',
-    '@',
-    '+',
-    '&',
-    '=',
-    '~',
-    "'",
-    '(',
-    '*',
+    ...words`%20 %C3%BC @ + & = ~ ' ( *`,
   )
   const dense = fc.array(piece, { minLength: 1, maxLength: 4 }).map((pieces) => pieces.join(''))
   const anything = fc.string({ unit: 'binary', maxLength: 300 })
@@ -391,16 +399,16 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
     {
       title: 'the answer to a write',
       answer: written,
-      succeeds: (status: number, body: unknown, to = ref) =>
-        spec.parse(to, respond(status, body)).outcome === 'applied',
+      succeeds: (status: number, body: unknown) =>
+        spec.parse(ref, respond(status, body)).outcome === 'applied',
     },
     ...(spec.read && read
       ? [
           {
             title: 'the answer to a read',
             answer: read,
-            succeeds: (status: number, body: unknown, to = ref) =>
-              spec.read?.parse(to, respond(status, body)).ok === true,
+            succeeds: (status: number, body: unknown) =>
+              spec.read?.parse(ref, respond(status, body)).ok === true,
           },
         ]
       : []),
@@ -432,15 +440,10 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
     })
 
     test.each(answer.vital)('is no success without %s, or with another type of it', (path) => {
-      expect(
-        succeeds(
-          200,
-          changed(answer.body, path, () => undefined),
-        ),
-      ).toBe(false)
+      expect(succeeds(200, changed(answer.body, path, undefined))).toBe(false)
       const type = typeName(valueAt(answer.body, path))
       for (const other of [null, 0, 'x', true, [], {}].filter((value) => typeName(value) !== type)) {
-        const body = changed(answer.body, path, () => other)
+        const body = changed(answer.body, path, other)
         expect({ with: other, succeeds: succeeds(200, body) }).toEqual({ with: other, succeeds: false })
       }
     })
@@ -449,12 +452,7 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
       const { identity } = answer
       test('is no success when it speaks of another resource', () => {
         for (const other of ['another', '', `${String(valueAt(answer.body, identity))} `]) {
-          expect(
-            succeeds(
-              200,
-              changed(answer.body, identity, () => other),
-            ),
-          ).toBe(false)
+          expect(succeeds(200, changed(answer.body, identity, other))).toBe(false)
         }
       })
     }
@@ -462,12 +460,7 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
     test('can be read or refused with any single member replaced', () => {
       fc.assert(
         fc.property(fc.constantFrom(...pathsOf(answer.body)), fc.jsonValue(), (path, value) => {
-          expect([true, false]).toContain(
-            succeeds(
-              200,
-              changed(answer.body, path, () => value as Json),
-            ),
-          )
+          expect([true, false]).toContain(succeeds(200, changed(answer.body, path, value as Json)))
         }),
         { numRuns: 500 },
       )
@@ -509,24 +502,18 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
   }
 }
 
-type Change = (value: Json) => Json | undefined
-
-/** The value with the member at the path changed, or removed where the change gives undefined. */
-function changed(value: Json, path: string, change: Change): Json {
+/** The value with another member at the path, or without it. */
+function changed(value: Json, path: string, to: Json | undefined): Json {
   const [name = '', ...rest] = path.split('.')
-  const step: Change = rest.length > 0 ? (inner) => changed(inner, rest.join('.'), change) : change
-  if (Array.isArray(value)) {
-    return value.flatMap((element: Json, index) =>
-      index === Number(name) ? (step(element) ?? []) : [element],
-    )
+  const step = (inner: Json) => (rest.length > 0 ? changed(inner, rest.join('.'), to) : to)
+  if (typeof value !== 'object' || value === null || !(name in value)) {
+    throw new TypeError(`the sample has no ${path}`)
   }
-  if (!isObject(value) || !(name in value)) throw new TypeError(`the sample has no ${path}`)
-  return Object.fromEntries(
-    Object.entries(value as JsonObject).flatMap(([key, member]) => {
-      const to = key === name ? step(member) : member
-      return to === undefined ? [] : [[key, to]]
-    }),
-  )
+  const members = Object.entries(value).flatMap(([key, member]: [string, Json]): [string, Json][] => {
+    const next = key === name ? step(member) : member
+    return next === undefined ? [] : [[key, next]]
+  })
+  return Array.isArray(value) ? members.map(([, member]) => member) : Object.fromEntries(members)
 }
 
 const valueAt = (value: Json, path: string): unknown =>
@@ -652,32 +639,11 @@ function signIns(auth: readonly Auth[], token: Samples['token']) {
           expect(succeeds(200, body)).toBe(false)
         }),
       )
-      for (const path of issued.vital) {
-        expect(
-          succeeds(
-            200,
-            changed(issued.body, path, () => undefined),
-          ),
-        ).toBe(false)
-        expect(
-          succeeds(
-            200,
-            changed(issued.body, path, () => null),
-          ),
-        ).toBe(false)
-        expect(
-          succeeds(
-            200,
-            changed(issued.body, path, () => []),
-          ),
-        ).toBe(false)
-      }
-      expect(
-        succeeds(
-          200,
-          changed(issued.body, 'access_token', () => ''),
-        ),
-      ).toBe(false)
+      const spoiled = issued.vital.flatMap((path) =>
+        [undefined, null, true, [], {}].map((other) => changed(issued.body, path, other)),
+      )
+      spoiled.push(changed(issued.body, 'access_token', ''))
+      expect(spoiled.filter((body) => succeeds(200, body))).toEqual([])
     })
 
     test('takes no token from a refusal', () => {

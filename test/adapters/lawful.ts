@@ -48,8 +48,8 @@ export function held<Inputs extends readonly unknown[], Output>(
   shape: z.ZodType,
 ): (...inputs: Inputs) => Output {
   return (...inputs) => {
-    const first = isolated(() => call(...frozen(inputs)))
-    const second = isolated(() => call(...frozen(copied(inputs))))
+    const again = frozen(copied(inputs))
+    const [first, second] = isolated(() => [call(...frozen(inputs)), call(...again)])
     if (!isDeepStrictEqual(first, second)) throw new Error('equal inputs gave unequal outputs')
     shape.parse(first)
     return first
@@ -97,18 +97,20 @@ const forbidden: readonly [object: object, name: string, replacement?: unknown][
   [globalThis, 'Date', DateWithoutClock],
 ]
 
+const gates = forbidden.map(([object, name, value = refuseToWork(name)]) => ({
+  object,
+  name,
+  open: Object.getOwnPropertyDescriptor(object, name),
+  shut: { value, configurable: true, writable: true },
+}))
+
 function isolated<T>(run: () => T): T {
-  const originals = forbidden.map(
-    ([object, name]) => [object, name, Object.getOwnPropertyDescriptor(object, name)] as const,
-  )
-  for (const [object, name, value = refuseToWork(name)] of forbidden) {
-    Object.defineProperty(object, name, { value, configurable: true, writable: true })
-  }
+  for (const { object, name, shut } of gates) Object.defineProperty(object, name, shut)
   try {
     return run()
   } finally {
-    for (const [object, name, original] of originals) {
-      if (original) Object.defineProperty(object, name, original)
+    for (const { object, name, open } of gates) {
+      if (open) Object.defineProperty(object, name, open)
       else Reflect.deleteProperty(object, name)
     }
   }
