@@ -14,6 +14,7 @@ export default defineConfig({
       { extends: true, test: { name: 'adapters', include: ['test/adapters/*.test.ts'] } },
       { extends: true, test: { name: 'gateway', include: ['test/gateway/*.test.ts'] } },
       { extends: true, test: { name: 'node', include: ['test/node/*.test.ts'] } },
+      { extends: true, test: { name: 'faults', include: ['test/faults/*.test.ts'] } },
       { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },
       {
         extends: true,

@@ -16,14 +16,35 @@ export function canonical(value: unknown): string {
 
 /** RFC 6901 §3: `~` and `/` are escaped inside a reference token; §6 puts the pointer into a URI fragment. */
 export const pointer = (path: readonly PropertyKey[]): string =>
-  '#' + path.map((part) => '/' + encodeURI(String(part).replaceAll('~', '~0').replaceAll('/', '~1'))).join('')
+  '#' +
+  path
+    .map((part) => '/' + encodeURI(String(part).toWellFormed().replaceAll('~', '~0').replaceAll('/', '~1')))
+    .join('')
+
+const PLAIN_NAME = /^[\w$.-]{1,64}$/
+
+/** Whether a member's name can be repeated in a reply: anything else could be a value in the wrong place, a secret too. */
+export const isPlainName = (name: PropertyKey): boolean => PLAIN_NAME.test(String(name))
+
+/** The pointer to a place in a caller's body, as far as its names can be repeated. */
+export function bodyPointer(path: readonly PropertyKey[]): string {
+  const foreign = path.findIndex((part) => !isPlainName(part))
+  return pointer(foreign === -1 ? path : path.slice(0, foreign))
+}
+
+/** Whether every string in it is well-formed Unicode without U+0000, which most systems behind JSON mangle. */
+export function isClean(value: Json): boolean {
+  if (typeof value === 'string') return value.isWellFormed() && !value.includes('\0')
+  if (typeof value !== 'object' || value === null) return true
+  return Object.entries(value).every(([name, member]) => isClean(name) && isClean(member as Json))
+}
 
 /** Nesting that no real body needs; a bound keeps every later walk over the value bounded too. */
 const MAX_DEPTH = 32
 
 /** The first thing wrong with a JSON text that `JSON.parse` would let pass, or undefined. */
 function hazard(node: ValueNode, path: string[]): string | undefined {
-  const place = pointer(path)
+  const place = bodyPointer(path)
   if (path.length > MAX_DEPTH) return `the value at ${place} is nested deeper than ${MAX_DEPTH} levels`
   if (node.type === 'Array') {
     for (const [at, element] of node.elements.entries()) {
@@ -36,7 +57,9 @@ function hazard(node: ValueNode, path: string[]): string | undefined {
     for (const member of node.members) {
       const name = member.name.type === 'String' ? member.name.value : member.name.name
       if (name === '__proto__') return `the object at ${place} has a member named __proto__`
-      if (names.has(name)) return `the object at ${place} names ${JSON.stringify(name)} twice`
+      if (names.has(name)) {
+        return `the object at ${place} names ${isPlainName(name) ? JSON.stringify(name) : 'a member'} twice`
+      }
       names.add(name)
       const found = hazard(member.value, [...path, name])
       if (found) return found

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { AuditKeys } from './audit-keys.ts'
-import { isObject, type JsonObject, pointer } from './json.ts'
+import { bodyPointer, isObject, type JsonObject } from './json.ts'
 import {
   type AnyCapabilities,
   type AnyValues,
@@ -67,7 +67,7 @@ export function readBody(
   if (mode === 'replace') {
     for (const [name] of writable(capabilities)) {
       if (name in body) continue
-      faults.push({ pointer: pointer([name]), code: 'incomplete-representation', detail: 'is missing' })
+      faults.push({ pointer: bodyPointer([name]), code: 'incomplete-representation', detail: 'is missing' })
     }
   }
   if (faults.length > 0) return refuseFields(faults)
@@ -77,10 +77,12 @@ export function readBody(
 
 function faultsOf(issue: z.core.$ZodIssue, kind: Kind, capabilities: AnyCapabilities): FieldFault[] {
   if (issue.code !== 'unrecognized_keys') {
-    return [{ pointer: pointer(issue.path), code: issue.code.replaceAll('_', '-'), detail: issue.message }]
+    return [
+      { pointer: bodyPointer(issue.path), code: issue.code.replaceAll('_', '-'), detail: issue.message },
+    ]
   }
   return issue.keys.map((name) => {
-    const at = pointer([...issue.path, name])
+    const at = bodyPointer([...issue.path, name])
     if (Object.hasOwn(capabilities, name) && capabilities[name]) {
       return { pointer: at, code: 'read-only-field', detail: 'cannot be set' }
     }

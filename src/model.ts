@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { admitsMore } from './address-range.ts'
-import { canonical, type Json, type JsonObject } from './json.ts'
+import { canonical, isClean, type Json, type JsonObject } from './json.ts'
 import { Secret } from './secret.ts'
 
 /**
@@ -22,11 +22,8 @@ interface Field<T extends z.ZodType = z.ZodType> {
 
 const field = <T extends z.ZodType>(entry: Field<T>): Field<T> => entry
 
-/** NUL and lone surrogates are legal in JSON and mangled by most systems behind it. */
-const text = () =>
-  z.string().refine((value) => value.isWellFormed() && !value.includes('\0'), {
-    error: 'must be well-formed Unicode without U+0000',
-  })
+const CLEAN = 'must be well-formed Unicode without U+0000'
+const text = () => z.string().refine(isClean, { error: CLEAN })
 const line = () => text().refine((value) => value.trim() !== '', { error: 'must not be blank' })
 
 const set = <T extends z.ZodType<string>>(element: T) =>
@@ -50,9 +47,11 @@ export function toInstant(value: string): string | undefined {
 const instant = () => rfc3339.overwrite((value) => toInstant(value) ?? value)
 
 const jsonObject = () =>
-  z.custom<JsonObject>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), {
-    error: 'must be an object',
-  })
+  z
+    .custom<JsonObject>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), {
+      error: 'must be an object',
+    })
+    .refine(isClean, { error: CLEAN })
 
 const turnsOn = (from: Json | undefined, to: Json): boolean => to === true && from !== true
 

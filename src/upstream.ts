@@ -79,16 +79,21 @@ async function readText(response: Response, limit: number): Promise<string | und
 /** Nesting that no real answer needs; what walks over an answer later recurses. */
 const MAX_DEPTH = 100
 
-const tooDeep = (value: unknown, left: number): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  (left === 0 || Object.values(value).some((member) => tooDeep(member, left - 1)))
+/** Lone surrogates have no canonical form, so nothing that holds one could be compared or recorded. */
+function isUsable(value: unknown, depthLeft: number): boolean {
+  if (typeof value === 'string') return value.isWellFormed()
+  if (typeof value !== 'object' || value === null) return true
+  return (
+    depthLeft > 0 &&
+    Object.entries(value).every(([name, member]) => name.isWellFormed() && isUsable(member, depthLeft - 1))
+  )
+}
 
-/** The value, or undefined where the text is no JSON or is nested absurdly. */
+/** The value, or undefined where the text is no JSON that can be worked with. */
 function parseJson(text: string | undefined): unknown {
   try {
     const value: unknown = text ? JSON.parse(text) : undefined
-    return tooDeep(value, MAX_DEPTH) ? undefined : value
+    return isUsable(value, MAX_DEPTH) ? value : undefined
   } catch {
     return undefined
   }

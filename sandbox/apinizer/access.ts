@@ -55,4 +55,4 @@ export const permits = (access: Access, project: string, permission: Permission)
   permissionsOn(access, project).includes(permission)
 
 export const permissionsOn = ({ permissions }: Access, project: string): readonly Permission[] =>
-  permissions[project] ?? permissions['*'] ?? []
+  (Object.hasOwn(permissions, project) ? permissions[project] : permissions['*']) ?? []

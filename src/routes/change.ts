@@ -6,7 +6,7 @@ import type { AuditEvent } from '../ledger/event.ts'
 import type { ChangeFilter, ChangeRecord, ChangeState } from '../ledger/ledger.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, refuseFields, type Result } from '../problems.ts'
-import { pointer } from '../json.ts'
+import { bodyPointer } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
 import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
@@ -112,7 +112,7 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   if (!read.success) {
     return refuseFields(
       read.error.issues.map(({ path, code, message }) => ({
-        pointer: pointer(path),
+        pointer: bodyPointer(path),
         code: code.replaceAll('_', '-'),
         detail: message,
       })),

@@ -102,6 +102,27 @@ describe('a body that is refused', () => {
       [['#/expiresAt', 'custom']],
     ],
     ['a lone surrogate', 'discue', '{"name":"\\ud800"}', 'validation-failed', [['#/name', 'custom']]],
+    [
+      'a lone surrogate deep in metadata',
+      'commerceLayer',
+      '{"metadata":{"a":["\\udfff"]}}',
+      'validation-failed',
+      [['#/metadata', 'custom']],
+    ],
+    [
+      'a lone surrogate in a name',
+      'discue',
+      '{"\\ud800":1}',
+      'unsupported-field',
+      [['#', 'unsupported-field']],
+    ],
+    [
+      'a name that could be a value',
+      'discue',
+      { 'hunter2 is my password': 1 },
+      'unsupported-field',
+      [['#', 'unsupported-field']],
+    ],
     ['a NUL', 'discue', { name: 'a\0b' }, 'validation-failed', [['#/name', 'custom']]],
     [
       'a mail address that is none',
