@@ -159,14 +159,13 @@ export const apinizer: Adapter = {
       },
 
       parse(_ref, response) {
-        if (response.status >= 400 || failed(response))
-          return { outcome: 'rejected', refusal: refusal(response) }
         const read = envelope.safeParse(response.body)
-        if (
-          response.status !== 200 ||
-          !read.success ||
-          !(read.data.status === 'SUCCESS' || read.data.success === true)
-        ) {
+        const succeeded = read.success && (read.data.status === 'SUCCESS' || read.data.success === true)
+        if (response.status >= 400 || (failed(response) && !succeeded)) {
+          return { outcome: 'rejected', refusal: refusal(response) }
+        }
+        // Words of success and of failure in one answer: it may be stored.
+        if (response.status !== 200 || !succeeded || failed(response)) {
           return {
             outcome: 'unknown',
             detail: `the provider answered ${response.status} without a result`,

@@ -180,12 +180,10 @@ async function makeInLine(
     if (!begun.ok) return begun
 
     const started = performance.now()
-    const finding = await carryOut(
-      { ...asked, request: write, desired: merged.desired, current, earlier: resumed?.state },
-      tools.exchange,
-      async (number, shown, status) =>
-        void (await append(tools, attempt({ attempt: number, shown, status }))),
-    )
+    const toCarryOut = { ...asked, request: write, desired: merged.desired, current, earlier: resumed?.state }
+    const finding = await carryOut(toCarryOut, tools.exchange, async (number, shown, status) => {
+      await append(tools, attempt({ attempt: number, shown, status }))
+    }).catch((error): Finding => lost(tools, asked, changeId, error))
     const durationMs = Math.round(performance.now() - started)
 
     const { outcome, status, attempts } = finding
@@ -327,8 +325,19 @@ const failure = ({ problem, outcome }: Finding, changeId: string): Problem => ({
 /** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
 function answerOf(finding: Finding, reply: ChangeReply): Json | 'release' | undefined {
   if (finding.outcome === 'applied') return { reply } as unknown as Json
-  if (finding.outcome === 'rejected') return { problem: failure(finding, reply.changeId) } as unknown as Json
-  return finding.outcome === 'not_sent' ? 'release' : undefined
+  // A spent rate limit says "later", so the same key must be good later.
+  if (finding.outcome === 'not_sent' || finding.problem?.slug === 'upstream-rate-limited') return 'release'
+  return finding.outcome === 'rejected'
+    ? ({ problem: failure(finding, reply.changeId) } as unknown as Json)
+    : undefined
+}
+
+/** A fault of the gateway's own after the request may have left: nothing is known, and that is what is said. */
+function lost({ log }: ChangeTools, { requestId }: Asked, changeId: string, error: unknown): Finding {
+  log.error('change lost', { requestId, changeId, error: String(error) })
+  const detail = 'the gateway failed in the middle of the change; it may have been applied'
+  const problem: Problem = { slug: 'outcome-unknown', detail, retryAfterSeconds: 1 }
+  return { outcome: 'unknown', problem, status: null, attempts: 1 }
 }
 
 /** What the outcome means for the gateway's own record of the resource. */

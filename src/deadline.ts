@@ -10,6 +10,19 @@ export class Deadline {
     return Math.max(0, this.#end - performance.now())
   }
 
+  /** The value, or undefined when the deadline passes before it is there. */
+  async within<T>(value: Promise<T>): Promise<T | undefined> {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const late = new Promise<undefined>((resolve) => {
+      timer = setTimeout(() => resolve(undefined), this.remainingMs())
+    })
+    try {
+      return await Promise.race([value, late])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
   /** Waits, if the wait leaves some time afterwards; false means that it was not waited. */
   async sleep(milliseconds: number): Promise<boolean> {
     if (milliseconds >= this.remainingMs()) return false

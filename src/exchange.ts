@@ -5,15 +5,16 @@ import type { Tokens } from './token.ts'
 import type { Answer, Send } from './upstream.ts'
 
 /** What one attempt has shown, before anybody asks what it means for the change. */
+/** `unsent` marks what the sign-in met: the request itself never left. */
 export type Verdict<T> =
   /** A definite answer that the adapter has read. */
   | { kind: 'answered'; status: number; parsed: T }
   /** Proven not to have reached the provider. */
   | { kind: 'not_sent'; detail: string }
   /** Refused for its rate: nothing was done, and it may be repeated after the wait. */
-  | { kind: 'throttled'; status: number; waitMs: number }
+  | { kind: 'throttled'; status: number; waitMs: number; unsent?: true }
   /** Refused for good, whatever the body says. */
-  | { kind: 'refused'; status: number; refusal: Refusal }
+  | { kind: 'refused'; status: number; refusal: Refusal; unsent?: true }
   /** May have been done. */
   | { kind: 'unknown'; status: number | null; detail: string }
 
@@ -30,7 +31,7 @@ export type Exchange = <T extends Readable>(
 /** Cloudflare's edge answers these when it has no connection to the origin, so nothing of the request got there. */
 const EDGE_UNREACHED = new Set([521, 523, 525, 526, 530])
 
-/** A `Retry-After` beyond this is as good as none (seconds). */
+/** A `Retry-After` beyond this is cut down to it (seconds). */
 const LONGEST_WAIT = 3600
 
 /** An attempt may use this much of the time that is left, so that a silent provider leaves some to find out what happened. */
@@ -49,7 +50,7 @@ export function createExchange(
       const seconds = /^\d+$/.test(retryAfter)
         ? Number(retryAfter)
         : (Date.parse(retryAfter) - Date.now()) / 1000
-      if (seconds >= 0 && seconds <= LONGEST_WAIT) return seconds * 1000
+      if (seconds >= 0) return Math.min(seconds, LONGEST_WAIT) * 1000
     }
     const { limitHeader, intervalHeader, fallbackSeconds } = adapter.throttle
     const pace = Number(headers[intervalHeader ?? '']) / Number(headers[limitHeader ?? ''])
@@ -90,10 +91,14 @@ export function createExchange(
     for (let renewed = false; ; renewed = true) {
       const signIn = await tokens.signIn(deadline, traceparent)
       if (!signIn.ok) {
-        if ('refusal' in signIn) return { kind: 'refused', status: 401, refusal: signIn.refusal }
+        if ('refusal' in signIn)
+          return { kind: 'refused', status: 401, refusal: signIn.refusal, unsent: true }
         const verdict = classify(signIn.unanswered, () => ({}))
-        if (verdict.kind === 'throttled') return verdict
+        if (verdict.kind === 'throttled') return { ...verdict, unsent: true }
         return { kind: 'not_sent', detail: 'the provider’s token endpoint gave no answer' }
+      }
+      if (deadline.remainingMs() === 0) {
+        return { kind: 'not_sent', detail: 'the deadline passed before the request was sent' }
       }
       const expired = signIn.expired()
       const answer = await send({

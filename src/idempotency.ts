@@ -40,7 +40,11 @@ export async function consultKey(
   const { changeId } = reserved
   if (reserved.fingerprint !== fingerprint) {
     return {
-      answer: refuse('idempotency-key-reused', 'the key came with another body or mode before', { changeId }),
+      answer: refuse(
+        'idempotency-key-reused',
+        'the key came with another body or mode before, or before AUDIT_KEY was changed',
+        { changeId },
+      ),
     }
   }
   const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
@@ -73,12 +77,11 @@ export async function consultKey(
       const stored = reserved.answer as unknown as StoredAnswer | null
       if (stored && 'problem' in stored)
         return { answer: { ok: false, problem: stored.problem, replayed: true } }
-      const reply = stored ? ok(stored.reply) : await settledReply(tools, asked, changeId, record.state)
-      return {
-        answer: reply.ok
-          ? { ...ok(replyFor(reply.value, asked.readable)), replayed: true }
-          : { ...reply, replayed: true },
-      }
+      if (stored) return { answer: { ...ok(replyFor(stored.reply, asked.readable)), replayed: true } }
+      const made = await settledReply(tools, asked, changeId, record.state)
+      // A read that failed is no answer to the change.
+      const answer = made.ok ? ok(replyFor(made.value, asked.readable)) : made
+      return { answer: made.ok || record.state === 'rejected' ? { ...answer, replayed: true } : answer }
     }
   }
 }
@@ -99,7 +102,7 @@ async function settledReply(
   }
   const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, traceparent))
   if (read && !read.ok) return read
-  const [intent] = tools.ledger.story(changeId)
+  const intent = tools.ledger.story(changeId).find(({ type }) => type === 'intent')
   const record = tools.ledger.resource(kind, address.id)
   return ok({
     changeId,

@@ -39,6 +39,10 @@ export function isClean(value: Json): boolean {
   return Object.entries(value).every(([name, member]) => isClean(name) && isClean(member as Json))
 }
 
+/** Whether a number has survived parsing: no infinity, no integer that lost its last digits. */
+export const isExact = (value: number): boolean =>
+  Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))
+
 /** Nesting that no real body needs; a bound keeps every later walk over the value bounded too. */
 const MAX_DEPTH = 32
 
@@ -46,6 +50,7 @@ const MAX_DEPTH = 32
 function hazard(node: ValueNode, path: string[]): string | undefined {
   const place = bodyPointer(path)
   if (path.length > MAX_DEPTH) return `the value at ${place} is nested deeper than ${MAX_DEPTH} levels`
+  if (node.type === 'Number' && !isExact(node.value)) return `the number at ${place} cannot be kept exactly`
   if (node.type === 'Array') {
     for (const [at, element] of node.elements.entries()) {
       const found = hazard(element.value, [...path, String(at)])

@@ -153,13 +153,18 @@ export function hide(values: AnyValues, readable: readonly string[]): AnyValues 
   )
 }
 
+const hidden = (change: FieldChange): FieldChange => ({
+  action: change.action,
+  ...('from' in change && { from: HIDDEN }),
+  ...('to' in change && { to: HIDDEN }),
+  ...('fingerprint' in change && { fingerprint: HIDDEN }),
+})
+
 export function hideChanges(changes: FieldChanges, readable: readonly string[]): FieldChanges {
   return Object.fromEntries(
     Object.entries(changes).map(([name, change]) => [
       name,
-      readable.includes(name)
-        ? change
-        : { ...change, ...('from' in change && { from: HIDDEN }), ...('to' in change && { to: HIDDEN }) },
+      readable.includes(name) ? change : hidden(change),
     ]),
   )
 }

@@ -36,8 +36,6 @@ const NEVER_CONNECTED = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
   'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
   'UND_ERR_CONNECT_TIMEOUT',
   'DEPTH_ZERO_SELF_SIGNED_CERT',
   'SELF_SIGNED_CERT_IN_CHAIN',
@@ -54,6 +52,9 @@ const NEVER_CONNECTED = new Set([
 function provesUnsent(error: unknown): boolean {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     if ('code' in cause && NEVER_CONNECTED.has(String(cause.code))) return true
+    // A lost route is told of an established connection too; only while connecting it proves something.
+    const { code, syscall } = cause as NodeJS.ErrnoException
+    if (syscall === 'connect' && (code === 'EHOSTUNREACH' || code === 'ENETUNREACH')) return true
     if (cause.message === 'bad port') return true // fetch refuses some ports by itself (Fetch standard, port blocking)
     // Several addresses were tried: all of them must have failed to connect.
     if (cause instanceof AggregateError) return cause.errors.length > 0 && cause.errors.every(provesUnsent)
@@ -71,12 +72,14 @@ const RECOVER_EVERY = 5000
 const LINGER = 500
 
 /** Calls `task` again and again, each time after the one before has ended. */
-function repeat(task: () => Promise<void>, everyMs: number): { stop(): Promise<void> } {
+function repeat(task: () => Promise<void>, everyMs: number, log: Log): { stop(): Promise<void> } {
   const stopped = new AbortController()
   const loop = (async () => {
     while (!stopped.signal.aborted) {
       await pause(everyMs, undefined, { signal: stopped.signal, ref: false }).catch(() => {})
-      if (!stopped.signal.aborted) await task()
+      // A chore that fails is tried again; it must not take the process, and the changes under way, with it.
+      if (!stopped.signal.aborted)
+        await task().catch((error) => log.error('chore failed', { error: String(error) }))
     }
   })()
   return {
@@ -147,14 +150,14 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
 
   await journal.heal()
   // Not awaited: it asks providers, and a silent one must not keep the gateway from starting.
-  const firstRecovery = recover()
+  const firstRecovery = recover().catch((error) => log.error('chore failed', { error: String(error) }))
   const { promise: listening, resolve, reject } = Promise.withResolvers<number>()
   const server = serve({ fetch: app.fetch, port: options.port, hostname: options.host }, ({ port }) =>
     resolve(port),
   )
   server.once('error', reject)
   const port = await listening
-  const chores = [repeat(() => journal.heal(), HEAL_EVERY), repeat(recover, RECOVER_EVERY)]
+  const chores = [repeat(() => journal.heal(), HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]
   const host = options.host.includes(':') ? `[${options.host}]` : options.host
   return {
     url: `http://${host}:${port}`,

@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fdatasyncSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Entry, Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
@@ -17,21 +17,33 @@ export interface NodeJournal extends Emergency {
  * outcome, fsynced; what follows the last line is zero bytes. Entries hold what the audit would hold, and no secret.
  */
 export function openJournal(file: string, ledger: Ledger, probe: () => Promise<void>, log: Log): NodeJournal {
-  const fresh = !existsSync(file)
-  const fd = openSync(file, fresh ? 'w+' : 'r+')
-  if (fresh) {
-    writeSync(fd, Buffer.alloc(SIZE), 0, SIZE, 0)
+  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT)
+  /** Zeroes from `from` on, so that the whole space is taken and nothing of an unfinished line is left. */
+  const clear = (from: number): void => {
+    const zeros = Buffer.alloc(SIZE - from)
+    for (let done = 0; done < zeros.length;)
+      done += writeSync(fd, zeros, done, zeros.length - done, from + done)
     fsyncSync(fd)
   }
   const read = (): { entries: Entry[]; end: number } => {
     const text = readFileSync(file)
-    const used = text.subarray(0, Math.max(0, text.indexOf(0)))
+    const zero = text.indexOf(0)
+    const used = zero === -1 ? text : text.subarray(0, zero)
     // A line without its end was cut by a crash in the middle of writing: it was never acknowledged.
     const end = used.lastIndexOf(10) + 1
     const lines = used.subarray(0, end).toString('utf8').split('\n').slice(0, -1)
-    return { entries: lines.map((line) => JSON.parse(line) as Entry), end }
+    return { entries: lines.flatMap(parseLine), end }
+  }
+  const parseLine = (line: string): Entry[] => {
+    try {
+      return [JSON.parse(line) as Entry]
+    } catch {
+      log.error('emergency journal has a line that cannot be read', {})
+      return []
+    }
   }
   let { end } = read()
+  clear(end)
   let sick = end > 0
 
   return {
@@ -43,7 +55,8 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
       // The zero byte behind the last line must stay.
       if (end + line.length >= SIZE) return false
       try {
-        writeSync(fd, line, 0, line.length, end)
+        for (let done = 0; done < line.length;)
+          done += writeSync(fd, line, done, line.length - done, end + done)
         fdatasyncSync(fd)
       } catch (error) {
         log.error('emergency journal not written', { changeId: entry.draft.changeId, error: String(error) })
@@ -63,13 +76,12 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
           if (change?.state === 'in_flight') await ledger.append(entry)
         }
         await probe()
+        if (kept !== end) return // more was kept meanwhile: the next round takes it along
+        clear(0)
       } catch (error) {
         log.warn('store still sick', { error: String(error) })
         return
       }
-      if (kept !== end) return // more was kept meanwhile: the next round takes it along
-      writeSync(fd, Buffer.alloc(end), 0, end, 0)
-      fdatasyncSync(fd)
       end = 0
       sick = false
       log.info('store healthy again', {})

@@ -29,12 +29,12 @@ export class ResourceQueue {
       const own = caller === null ? 0 : (this.#waitingOf.get(caller) ?? 0)
       if (own >= WAITING.perCaller) return full('too many changes of this caller wait on the connection')
       if (this.#waiting >= WAITING.perConnection) return full('too many changes wait on the connection')
-      await this.#wait(line, caller)
+      if (!(await this.#wait(line, caller, deadline))) return late()
     } else {
       this.#lines.set(resource, [])
     }
     try {
-      return deadline.remainingMs() > 0 ? await task() : busy('the deadline passed while the change waited')
+      return deadline.remainingMs() > 0 ? await task() : late()
     } finally {
       const next = this.#lines.get(resource)?.shift()
       if (next) next()
@@ -42,19 +42,28 @@ export class ResourceQueue {
     }
   }
 
-  async #wait(line: (() => void)[], caller: string | null): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    const count = (by: 1 | -1) => {
-      this.#waiting += by
-      if (caller === null) return
-      const left = (this.#waitingOf.get(caller) ?? 0) + by
-      if (left > 0) this.#waitingOf.set(caller, left)
-      else this.#waitingOf.delete(caller)
-    }
-    line.push(resolve)
-    count(1)
-    await promise
-    count(-1)
+  /** False when the deadline passed first; then the place in the line is given up. */
+  async #wait(line: (() => void)[], caller: string | null, deadline: Deadline): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<true>()
+    const turn = () => resolve(true)
+    line.push(turn)
+    this.#count(caller, 1)
+    const came = await deadline.within(promise)
+    this.#count(caller, -1)
+    if (came) return true
+    const place = line.indexOf(turn)
+    // Called in the same moment: the turn is taken, so that those behind it are served.
+    if (place === -1) return true
+    line.splice(place, 1)
+    return false
+  }
+
+  #count(caller: string | null, by: 1 | -1): void {
+    this.#waiting += by
+    if (caller === null) return
+    const left = (this.#waitingOf.get(caller) ?? 0) + by
+    if (left > 0) this.#waitingOf.set(caller, left)
+    else this.#waitingOf.delete(caller)
   }
 }
 
@@ -62,3 +71,4 @@ const busy = (detail: string) =>
   refuse('credential-busy', `${detail}; nothing was sent`, { retryAfterSeconds: 1 })
 const full = (detail: string) =>
   refuse('upstream-unavailable', `${detail}; nothing was sent`, { retryAfterSeconds: 1 })
+const late = () => busy('the deadline passed while the change waited')

@@ -57,7 +57,7 @@ async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void
   // Read again inside the line: a newer change may have superseded it, or its own key may have gone on with it.
   const [record] = tools.ledger.changes({ change: id, limit: 1 })
   if (!record || tools.live.has(id) || (record.state !== 'in_flight' && record.state !== 'unknown')) return
-  const [intent] = tools.ledger.story(id)
+  const intent = intentOf(tools, id)
   if (!intent) return
   const applied = await isInForce(tools, intent)
   if (applied) return finish(tools, intent, 'settled', 'applied', null)
@@ -73,6 +73,7 @@ async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolea
   const found = locate(tools.adapter, { kind, address: address.value })
   if (!found.ok || !found.value.spec.read) return false
   const asked = Object.entries(intent.fields as Record<string, { to?: Value; fingerprint?: string }>)
+  if (asked.length === 0) return false
   // A secret cannot be compared, and neither can what the audit does not hold.
   if (asked.some(([, change]) => !('to' in change) || change.to === HIDDEN)) return false
   const { spec, ref } = found.value
@@ -88,20 +89,38 @@ async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolea
   return asked.every(([name, { to }]) => sameValue(kind, name, now[name], to))
 }
 
-/** Settles by hand. Only what is not settled can be; the same word twice is no fault. */
+/** Settles by hand, in the resource's line. Only what is not settled can be; the same word twice is no fault. */
 export async function resolve(tools: ChangeTools, resolution: Resolution): Promise<Result<void>> {
   const { changeId, outcome } = resolution
-  const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
-  const [intent] = tools.ledger.story(changeId)
-  if (!record || !intent) return refuse('not-found', 'there is no such change')
+  const [known] = tools.ledger.changes({ change: changeId, limit: 1 })
+  if (!known) return refuse('not-found', 'there is no such change')
   if (tools.live.has(changeId)) return refuse('request-in-progress', 'the change is under way', { changeId })
-  if (record.state === outcome) return ok(undefined)
-  if (!['in_flight', 'unknown', 'needs_attention', 'partial'].includes(record.state)) {
-    return refuse('superseded', `the change is settled already: it is ${record.state}`, { changeId })
-  }
-  await finish(tools, intent, 'resolved', outcome, resolution)
-  return ok(undefined)
+  const line = `${known.kind} ${known.resource}`
+  return tools.queue.run(line, null, new Deadline(LOOK_MS), async () => {
+    const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
+    const intent = intentOf(tools, changeId)
+    if (!record || !intent) return refuse('not-found', 'there is no such change')
+    if (record.state === outcome) return ok(undefined)
+    if (!['in_flight', 'unknown', 'needs_attention', 'partial'].includes(record.state)) {
+      return refuse('superseded', `the change is settled already: it is ${record.state}`, { changeId })
+    }
+    // What the emergency keeps may be this very change's outcome.
+    if (tools.emergency?.isSick()) return unrecordable()
+    try {
+      await finish(tools, intent, 'resolved', outcome, resolution)
+      return ok(undefined)
+    } catch (error) {
+      tools.log.error('event not stored', { changeId, type: 'resolved', error: String(error) })
+      return unrecordable()
+    }
+  })
 }
+
+const unrecordable = () =>
+  refuse('audit-unavailable', 'the word could not be recorded', { retryAfterSeconds: 1 })
+
+const intentOf = ({ ledger }: ChangeTools, changeId: string): AuditEvent | undefined =>
+  ledger.story(changeId).find(({ type }) => type === 'intent')
 
 async function finish(
   tools: ChangeTools,

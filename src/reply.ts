@@ -4,7 +4,7 @@ import type { ConnectionConfig } from './config.ts'
 import type { Json } from './json.ts'
 import type { ResourceRecord } from './ledger/ledger.ts'
 import { type FieldChanges, hide, hideChanges, type Merged } from './merge.ts'
-import type { AnyValues, Kind, Values } from './model.ts'
+import { type AnyValues, fieldsOf, type Kind, type Values } from './model.ts'
 import type { ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 import { buildUrl, pathOf } from './upstream.ts'
@@ -54,13 +54,22 @@ export interface Subject {
 export const visible = ({ connection }: Pick<ReplyTools, 'connection'>, names: readonly string[]): string[] =>
   names.filter((name) => name !== 'metadata' || !connection.hideMetadata)
 
+/** Sets have no order, so a list that comes back in another one is the same. */
+const inOrder = (kind: Kind, values: AnyValues): AnyValues =>
+  Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      fieldsOf(kind)[name]?.compare === 'set' && Array.isArray(value) ? value.toSorted() : value,
+    ]),
+  )
+
 /** An HMAC over the id, the canonical values and the count of secret changes: it reveals none of them. */
 export const etagOf = (
   { keys }: ReplyTools,
   { kind, address }: Subject,
   values: AnyValues,
   { secretChanges }: ResourceRecord,
-): string => keys.etag([kind, address.id, values, secretChanges])
+): string => keys.etag([kind, address.id, inOrder(kind, values), secretChanges])
 
 /**
  * The resource with everything that may be shown of it. `known` are its values where the provider can be read;

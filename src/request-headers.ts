@@ -22,12 +22,15 @@ export function changeReasonOf(headers: Headers): Result<string | undefined> {
   const given = headers.get('x-change-reason')
   if (given === null) return ok(undefined)
   let reason: string
+  if (!/^[\x20-\x7e]*$/.test(given))
+    return refuse('invalid-header', 'X-Change-Reason is not percent-encoded UTF-8')
   try {
     reason = decodeURIComponent(given)
   } catch {
     return refuse('invalid-header', 'X-Change-Reason is not percent-encoded UTF-8')
   }
-  if (reason.length > 500) return refuse('invalid-header', 'X-Change-Reason is longer than 500 characters')
+  if ([...reason].length > 500)
+    return refuse('invalid-header', 'X-Change-Reason is longer than 500 characters')
   return /\p{Cc}/u.test(reason)
     ? refuse('invalid-header', 'X-Change-Reason holds a control character')
     : ok(reason)

@@ -74,7 +74,9 @@ export async function carryOut<K extends Kind>(
     if (verdict.kind === 'answered' && verdict.parsed.outcome === 'rejected') {
       return end({ outcome: 'rejected', problem: toProblem(verdict.parsed.refusal), ...known })
     }
-    if (verdict.kind === 'refused') return end({ outcome: 'rejected', problem: problemOf(verdict), ...known })
+    if (verdict.kind === 'refused') {
+      return end({ outcome: verdict.unsent ? 'not_sent' : 'rejected', problem: problemOf(verdict), ...known })
+    }
 
     if (verdict.kind === 'answered' && verdict.parsed.outcome === 'partial') {
       const { detail, deployment } = verdict.parsed
@@ -92,7 +94,8 @@ export async function carryOut<K extends Kind>(
     }
 
     if (verdict.kind === 'throttled' || verdict.kind === 'not_sent') {
-      const outcome = verdict.kind === 'throttled' ? ('rejected' as const) : ('not_sent' as const)
+      const refused = verdict.kind === 'throttled' && !verdict.unsent
+      const outcome = refused ? ('rejected' as const) : ('not_sent' as const)
       const finding: Finding = { outcome, problem: problemOf(verdict), ...known }
       const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempts)
       if (last || !(await deadline.sleep(wait))) return end(finding)

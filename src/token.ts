@@ -18,8 +18,16 @@ export interface Tokens {
   renewable: boolean
 }
 
+/** How long a token request may take: it serves all who wait, so no single deadline bounds it. Milliseconds. */
+const PATIENCE = 10_000
+
 /** A token is renewed this long before its end, so that it does not run out on the way. Milliseconds. */
 const EARLY = 30_000
+
+const LATE: SignIn = {
+  ok: false,
+  unanswered: { received: false, sent: false, detail: 'the deadline passed while signing in' },
+}
 
 interface Held {
   headers: Record<string, Secret>
@@ -45,11 +53,7 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
     expired: () => performance.now() >= endsAt,
   })
 
-  async function renew(
-    way: Extract<Auth, { scheme: 'client-credentials' }>,
-    deadline: Deadline,
-    traceparent: string,
-  ) {
+  async function renew(way: Extract<Auth, { scheme: 'client-credentials' }>, traceparent: string) {
     const answer = await send({
       method: 'POST',
       baseUrl: connection.tokenBaseUrl,
@@ -67,7 +71,7 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
       },
       credentials: {},
       traceparent,
-      timeoutMs: deadline.remainingMs(),
+      timeoutMs: PATIENCE,
     })
     if (!answer.received || answer.response.status === 429 || answer.response.status >= 500) {
       return { ok: false as const, unanswered: answer }
@@ -87,8 +91,8 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
     renewable: true,
     async signIn(deadline, traceparent) {
       if (held && performance.now() < held.endsAt - EARLY) return toSignIn(held)
-      pending ??= renew(auth, deadline, traceparent).finally(() => (pending = undefined))
-      return pending
+      pending ??= renew(auth, traceparent).finally(() => (pending = undefined))
+      return (await deadline.within(pending)) ?? LATE
     },
     discard(headers) {
       if (held?.headers === headers) held = undefined

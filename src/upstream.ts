@@ -1,5 +1,6 @@
 import { createFetch } from 'ofetch'
 import type { Body, UpstreamRequest, UpstreamResponse } from './adapter.ts'
+import { isExact } from './json.ts'
 import { encodePart } from './resource-id.ts'
 import { Secret } from './secret.ts'
 
@@ -79,9 +80,13 @@ async function readText(response: Response, limit: number): Promise<string | und
 /** Nesting that no real answer needs; what walks over an answer later recurses. */
 const MAX_DEPTH = 100
 
-/** Lone surrogates have no canonical form, so nothing that holds one could be compared or recorded. */
+/**
+ * Lone surrogates and infinities have no canonical form, so nothing that holds one could be compared or recorded, and
+ * an integer that lost digits could not be sent back as it was.
+ */
 function isUsable(value: unknown, depthLeft: number): boolean {
   if (typeof value === 'string') return value.isWellFormed()
+  if (typeof value === 'number') return isExact(value)
   if (typeof value !== 'object' || value === null) return true
   return (
     depthLeft > 0 &&

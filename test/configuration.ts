@@ -11,6 +11,8 @@ export const keys = {
   /** Writes everything and reads nothing. */
   blind: apiKey('blind'),
   auditor: apiKey('auditor'),
+  /** Settles changes by hand and reads nothing. */
+  resolver: apiKey('resolver'),
   expired: apiKey('expired'),
   /** A second key of `admin`. */
   rotated: apiKey('rotated'),
@@ -66,6 +68,7 @@ export function configuration(urls: Sandbox['urls']): object {
         clientId: { env: 'CL_READER_ID' },
         clientSecret: { env: 'CL_READER_SECRET' },
       },
+      'cl-locked-out': { ...commerceLayer, clientSecret: { env: 'DISCUE_API_KEY' } },
       'cl-careful': { ...commerceLayer, requireIfMatch: true },
       'cl-hiding': { ...commerceLayer, hideMetadata: true },
       'cl-short': { ...commerceLayer, deadlineMs: 1500 },
@@ -107,6 +110,7 @@ export function configuration(urls: Sandbox['urls']): object {
         ],
       ),
       caller('blind', ['blind'], [{ ...everything, actions: ['write'] }]),
+      caller('resolver', ['resolver'], [{ ...everything, actions: ['resolve'] }]),
       caller(
         'auditor',
         ['auditor'],

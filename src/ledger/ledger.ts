@@ -93,7 +93,7 @@ export interface Ledger {
   events(filter: EventFilter): AuditEvent[]
   /** Newest first. */
   changes(filter: ChangeFilter): ChangeRecord[]
-  /** The events of one change, oldest first. */
+  /** The events of one change in the order of their chain. */
   story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
@@ -211,7 +211,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       .run()
   }
 
-  /** The change's state after the event. An intent begins a change and takes the place of unsettled older ones. */
+  /** The change's state after the event. A change that begins takes the place of unsettled older ones. */
   function project(event: AuditEvent): void {
     const { changeId, kind, resource: id, connection, at } = event
     if (changeId === null || kind === null || id === null) return
@@ -222,22 +222,20 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       if (FINAL.has(state)) expire(changeId)
       return
     }
-    if (event.type === 'intent') {
-      for (const older of unsettled.all({ resource: id, kind })) {
-        const by = {
-          ...event,
-          changeId: older.id,
-          fields: {},
-          widens: false,
-          upstream: { supersededBy: changeId },
-        }
-        const superseded = insert(connection, { ...by, type: 'settled', outcome: 'superseded' })
-        expire(older.id)
-        db.update(changes)
-          .set({ state: 'superseded', since: superseded.at })
-          .where(eq(changes.id, older.id))
-          .run()
+    for (const older of unsettled.all({ resource: id, kind })) {
+      const by = {
+        ...event,
+        changeId: older.id,
+        fields: {},
+        widens: false,
+        upstream: { supersededBy: changeId },
       }
+      const superseded = insert(connection, { ...by, type: 'settled', outcome: 'superseded' })
+      expire(older.id)
+      db.update(changes)
+        .set({ state: 'superseded', since: superseded.at })
+        .where(eq(changes.id, older.id))
+        .run()
     }
     insertChange.run({
       id: changeId,
@@ -363,7 +361,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     },
 
     story: (changeId) =>
-      db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.id).all().map(toEvent),
+      db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.seq).all().map(toEvent),
 
     resource,
 

@@ -6,7 +6,7 @@ import type { AuditEvent } from '../ledger/event.ts'
 import type { ChangeFilter, ChangeRecord, ChangeState } from '../ledger/ledger.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, refuseFields, type Result } from '../problems.ts'
-import { bodyPointer } from '../json.ts'
+import { bodyPointer, isClean } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
 import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
@@ -32,10 +32,15 @@ const resolution = z
     outcome: z
       .enum(['applied', 'rejected'])
       .openapi({ description: 'What a person found out at the provider.' }),
-    reason: z.string().min(1).max(500).openapi({
-      description: 'How it was found out; kept in the audit.',
-      example: 'checked in the console',
-    }),
+    reason: z
+      .string()
+      .min(1)
+      .max(500)
+      .refine(isClean, { error: 'must be well-formed Unicode without U+0000' })
+      .openapi({
+        description: 'How it was found out; kept in the audit.',
+        example: 'checked in the console',
+      }),
   })
   .openapi('Resolution')
 
@@ -91,8 +96,16 @@ async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise
   const found = await find(parts, caller, id)
   if (!found.ok) return found
   const { kind, resource } = found.value
-  if (!mayDo(caller, 'read', kind, resource))
-    return refuse('forbidden', 'the caller may not read this resource')
+  return mayDo(caller, 'read', kind, resource)
+    ? tell(parts, caller, id)
+    : refuse('forbidden', 'the caller may not read this resource')
+}
+
+/** The change as it is now; fields that the caller may not read are hidden. */
+async function tell(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
+  const found = await find(parts, caller, id)
+  if (!found.ok) return found
+  const { kind, resource } = found.value
   const mayRead = allowedFields(caller, 'read', kind, resource)
   const events = (await parts.story(id)).map((event) => eventFor(event, mayRead))
   const body = { ...present(found.value), events }
@@ -122,7 +135,7 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   if (!actor) return refuse('not-found', ABSENT)
   const by = { caller: caller.name, key: caller.keyId, address }
   const resolved = await actor.resolve({ changeId: id, ...read.data, actor: by, requestId })
-  return resolved.ok ? get(parts, caller, id) : resolved
+  return resolved.ok ? tell(parts, caller, id) : resolved
 }
 
 export function changeOperations(parts: ChangeRouteParts): Operation[] {
@@ -192,6 +205,7 @@ export function changeOperations(parts: ChangeRouteParts): Operation[] {
         'payload-too-large',
         'unsupported-media-type',
         'validation-failed',
+        'credential-busy',
         'request-in-progress',
         'superseded',
         'audit-unavailable',

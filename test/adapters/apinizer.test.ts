@@ -419,14 +419,20 @@ describe('the answer to an update', () => {
     ['the current envelope', { status: 'FAILURE', resultMessage: 'email is not valid' }],
     ['the envelope before', { success: false, message: 'email is not valid' }],
     ['the oldest envelope', { error: 'bad_request', error_description: 'email is not valid' }],
-    ['a mixture', { status: 'SUCCESS', error: 'bad_request', deploymentResult: deployedEverywhere }],
-    ['a mixture', { status: 'SUCCESS', success: false, deploymentResult: deployedEverywhere }],
     ['a text that is none', { status: 'FAILURE', resultMessage: { text: 'email is not valid' } }],
   ])('that is a failure is a refusal, even under 200: %s', (_, body) => {
     expect(outcomeOf(body)).toMatchObject({
       outcome: 'rejected',
       refusal: { problem: 'upstream-validation-failed' },
     })
+  })
+
+  test.each([
+    [{ status: 'SUCCESS', error: 'bad_request', deploymentResult: deployedEverywhere }],
+    [{ status: 'SUCCESS', success: false, deploymentResult: deployedEverywhere }],
+    [{ status: 'FAILURE', success: true, deploymentResult: deployedEverywhere }],
+  ])('with words of success and of failure proves neither: %j', (body) => {
+    expect(outcomeOf(body)).toMatchObject({ outcome: 'unknown' })
   })
 })
 

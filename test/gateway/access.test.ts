@@ -158,12 +158,15 @@ describe('what a caller may', () => {
     expect(reply.status).toBe(200)
     expect(reply.body.fields).toEqual({ reference: { action: 'set', from: '[hidden]', to: '[hidden]' } })
     expect(JSON.stringify(reply.body)).not.toMatch(/hush/i)
+    const { id } = await mintApinizer()
+    const secret = await put(`/credentials/${id}`, { secret: 's' }, { key: keys.blind })
+    expect(secret.body.fields).toEqual({ secret: { action: 'set', fingerprint: '[hidden]' } })
   })
 
   test('connections are listed as far as the rules touch them, without addresses or secrets', async () => {
     const all = await get('/connections')
     const narrow = await get('/connections', { key: keys.narrow })
-    expect(all.body.data).toHaveLength(12)
+    expect(all.body.data).toHaveLength(13)
     expect(narrow.body.data).toEqual([{ name: 'apinizer', provider: 'apinizer', kinds: ['credential'] }])
     expect(JSON.stringify(all.body)).not.toMatch(/127\.0\.0\.1|sandbox-/)
   })

@@ -148,6 +148,12 @@ describe('a body that is refused', () => {
     ['not an object', '["name"]', 'malformed-request'],
     ['a member twice', '{"name":"a","name":"a"}', 'malformed-request'],
     ['a member twice, deep inside', '{"metadata":{"a":{"b":1,"\\u0062":2}}}', 'malformed-request'],
+    ['a number too large', '{"metadata":{"a":1e400}}', 'malformed-request'],
+    [
+      'an integer that would lose its last digits',
+      '{"metadata":{"a":[12345678901234567890]}}',
+      'malformed-request',
+    ],
     ['__proto__', '{"__proto__":{"name":"a"}}', 'malformed-request'],
     ['nested without end', `{"metadata":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 'malformed-request'],
   ])('%s', async (_, body, slug) => {

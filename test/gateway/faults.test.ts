@@ -161,10 +161,11 @@ describe.each(all)('%s', (name) => {
     await expectHonest(reply, made)
 
     const spent = await subject(name)
-    await spent.control.fault({ status: 429, retryAfter: '600', body: 'empty' }, { match: spent.match })
+    await spent.control.fault({ status: 429, retryAfter: '7200', body: 'empty' }, { match: spent.match })
     const refused = await put(spent.path, spent.body)
     expect(problem(refused)).toEqual([503, '/problems/upstream-rate-limited', 'rejected'])
-    expect(refused.headers.get('retry-after')).toBe('600')
+    // An hour is as far as the gateway looks ahead.
+    expect(refused.headers.get('retry-after')).toBe('3600')
     await expectHonest(refused, spent)
   })
 
@@ -174,6 +175,17 @@ describe.each(all)('%s', (name) => {
     const reply = await put(made.path, made.body)
     expect(reply.status).toBe(200)
     await expectHonest(reply, made)
+  })
+})
+
+describe('a sign-in', () => {
+  test('that is refused sends nothing', async () => {
+    const key = await mintCommerceLayer('roles')
+    const path = `/roles/cl-locked-out:${key}`
+    const reply = await put(path, { name: 'x' })
+    expect([reply.status, reply.body.type]).toEqual([502, '/problems/upstream-unauthorized'])
+    const seen = (await providers().commerceLayer.requests()).filter((request) => request.path.includes(key))
+    expect(seen).toEqual([])
   })
 })
 

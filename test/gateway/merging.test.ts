@@ -269,6 +269,16 @@ describe('entity tags', () => {
     expect(unchanged.status).toBe(304)
   })
 
+  test('the order of a set does not change the tag', async () => {
+    const { id, project, state } = await mintApinizer({ roleNameList: ['API_USER', 'DEVELOPER'] })
+    const before = (await get(`/credentials/${id}`)).headers.get('etag')
+    await providers().apinizer.mint('credential', `${project}/api-user`, {
+      roleNameList: ['DEVELOPER', 'API_USER'],
+    })
+    expect((await state()).roleNameList).toEqual(['DEVELOPER', 'API_USER'])
+    expect((await get(`/credentials/${id}`)).headers.get('etag')).toBe(before)
+  })
+
   test('a secret alone changes the tag', async () => {
     const path = `/credentials/${(await mintApinizer()).id}`
     const before = (await get(path)).headers.get('etag')
