@@ -74,7 +74,7 @@ const covers = (rule: Rule, kind: Kind, id: string): boolean =>
 export const isVisible = (caller: Caller, kind: Kind, id: string): boolean =>
   caller.allow.some((rule) => covers(rule, kind, id))
 
-/** Which fields of the resource the caller may use in this way; empty means not at all. */
+/** Tells of a field whether the caller may use it in this way on the resource. */
 export function allowedFields(
   caller: Caller,
   action: Action,

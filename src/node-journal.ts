@@ -49,6 +49,10 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
   return {
     isSick: () => sick,
 
+    doubt() {
+      sick = true
+    },
+
     keep(entry) {
       sick = true
       const line = Buffer.from(`${JSON.stringify(entry)}\n`)

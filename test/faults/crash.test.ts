@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
+import { answered, newTrace, type Put, send } from './clients.ts'
+import { auditIn, brokenLinks, contradicted, forgotten, storiesOf, unannounced } from './comparison.ts'
+import { median, report, tally } from './figures.ts'
+import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
+import {
+  appliedBy,
+  type Operation,
+  operationsOf,
+  type Providers,
+  providersOf,
+  type Target,
+} from './operations.ts'
+import { campaignMs, full, scale } from './scale.ts'
+import { until } from './waiting.ts'
+
+const { kills, clients, resources, longestLife } = scale.crash
+
+let sandbox: Sandbox
+let providers: Providers
+let home: Home
+beforeAll(async () => {
+  sandbox = await startSandbox({ limits: 'off' })
+  providers = providersOf(sandbox.urls)
+  home = makeHome(sandbox.urls)
+})
+afterAll(async () => {
+  await home.leave()
+  await sandbox.close()
+})
+
+const oneOf = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)] as T
+
+/** Milliseconds until no change is between its intent and its outcome any more. */
+async function settled({ url }: GatewayProcess): Promise<number> {
+  const started = performance.now()
+  await until('every open intent is settled', async () => {
+    const open = await answered('GET', `${url}/changes?outcome=in_flight`)
+    return open.body.data.length === 0
+  })
+  return performance.now() - started
+}
+
+/** Providers take their time on both sides of a change, and one write of each round lands long after the crash. */
+async function slowDown(operations: readonly Operation[]): Promise<void> {
+  for (const control of Object.values(providers)) {
+    await control.send('DELETE', '/faults')
+  }
+  const late = oneOf(operations)
+  await late.control.fault({ delayBeforeMs: 1500 }, { match: { method: late.method } })
+  for (const { control, method } of operations) {
+    await control.fault({ delayBeforeMs: 4, delayAfterMs: 4 }, { match: { method }, times: null })
+  }
+}
+
+test(
+  `${kills} crashes under ${clients} clients lose no change and invent none`,
+  { timeout: campaignMs },
+  async () => {
+    const operations = operationsOf(providers)
+    const targets: { operation: Operation; target: Target }[] = []
+    for (const operation of operations) {
+      for (let n = 0; n < resources; n++) targets.push({ operation, target: await operation.mint() })
+    }
+
+    const puts: Put[] = []
+    const unanswered: Put[] = []
+    let last = 0
+    function nextPut(): Put {
+      const { operation, target } = oneOf(targets)
+      last += 1
+      return {
+        trace: newTrace(),
+        path: target.path,
+        body: operation.body(last),
+        ...(Math.random() < 0.4 && { idempotencyKey: randomUUID() }),
+      }
+    }
+    /** Makes changes, one after the other, until the gateway is gone. */
+    async function client(gateway: GatewayProcess): Promise<void> {
+      for (let alive = true; alive;) {
+        // Who got no answer sends the same request again, under a trace of its own.
+        const again = Math.random() < 0.2 ? unanswered.shift() : undefined
+        const put = again ? { ...again, trace: newTrace(), reply: undefined } : nextPut()
+        puts.push(put)
+        alive = (await send(gateway.url, put)) !== undefined
+        if (!alive && put.idempotencyKey !== undefined) unanswered.push(put)
+      }
+    }
+
+    const recoveries: number[] = []
+    const starts: number[] = []
+    async function restart(): Promise<GatewayProcess> {
+      const began = performance.now()
+      const gateway = await home.start()
+      starts.push(performance.now() - began)
+      recoveries.push(await settled(gateway))
+      return gateway
+    }
+
+    for (let kill = 0; kill < kills; kill++) {
+      const gateway = await restart()
+      await slowDown(operations)
+      const crowd = Array.from({ length: clients }, () => client(gateway))
+      await pause(Math.random() * longestLife)
+      await gateway.kill()
+      await Promise.all(crowd)
+    }
+    await pause(1500)
+    const gateway = await restart()
+    expect(await gateway.stop()).toMatchObject({ code: 0 })
+
+    const events = auditIn(home.database)
+    const stories = storiesOf(events)
+    const applied = await appliedBy(providers)
+    expect(applied.length).toBeGreaterThan(kills)
+    expect(unannounced(events, applied)).toEqual([])
+    expect(forgotten(stories, puts)).toEqual([])
+    expect(contradicted(stories.values(), applied)).toEqual([])
+    expect([...stories.values()].filter(({ state }) => state === 'in_flight')).toEqual([])
+    expect(brokenLinks(events)).toEqual([])
+    const statuses = tally(puts.map(({ reply }) => reply?.status ?? 'none'))
+    // 409: the line of a resource was full, or its key was being used.
+    expect(Object.keys(statuses).filter((status) => !['200', '409', 'none'].includes(status))).toEqual([])
+
+    report('crash', {
+      kills,
+      replies: statuses,
+      'applied upstream': applied.length,
+      events: events.length,
+      'settled by recovery': tally(
+        events.filter(({ type }) => type === 'settled').map(({ outcome }) => outcome ?? ''),
+      ),
+      start: starts,
+      'until settled': recoveries.slice(1),
+    })
+    if (full) {
+      expect(median(recoveries)).toBeLessThan(10_000)
+      expect(Math.max(...recoveries)).toBeLessThan(10_000)
+    }
+  },
+)

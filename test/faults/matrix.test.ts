@@ -1,0 +1,226 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
+import type { Json } from '../sandbox-calls.ts'
+import { newTrace, type Put, send } from './clients.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
+import { median, report, tally } from './figures.ts'
+import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
+import {
+  appliedBy,
+  type Operation,
+  operationsOf,
+  type Providers,
+  providersOf,
+  writesTo,
+} from './operations.ts'
+import { campaignMs, full, scale } from './scale.ts'
+import { pool } from './waiting.ts'
+
+const DEADLINE = 1500
+/** Longer than any change may take, and how long a late application is waited for. Milliseconds. */
+const SILENCE = 2500
+
+/** What a provider or the way to it can do to a write. Applied where it says so, or where the fault comes after that. */
+const faults: Record<string, object> = {
+  none: {},
+  'a reset before the body is read': { reset: 'on-headers' },
+  'a reset before applying': { reset: 'before' },
+  'a reset after applying': { reset: 'after' },
+  'a reset in the middle of the answer': { reset: 'mid-body' },
+  'a short wait before applying': { delayBeforeMs: 300 },
+  'a short wait after applying': { delayAfterMs: 300 },
+  'silence before applying': { delayBeforeMs: SILENCE },
+  'silence after applying': { delayAfterMs: SILENCE },
+  'a reset after a wait': { delayAfterMs: 200, reset: 'after' },
+  'half of the answer': { truncate: true },
+  'an answer of another type': { wrongType: true },
+  'an answer with numbers for texts': { wrongType: 'numbers' },
+  'an answer of another media type': { contentType: 'text/html' },
+  'an answer that drips': { drip: { chunkBytes: 64, everyMs: 2 } },
+  'an answer that drips for too long': { drip: { chunkBytes: 8, everyMs: 400 } },
+  'an endless answer': { oversize: 2 << 20 },
+  '200 that is no JSON': { status: 200, applied: true, body: 'text' },
+  '200 without a body': { status: 200, applied: true, body: 'empty' },
+  'a redirect': { redirect: { status: 307, location: 'http://127.0.0.1:65529/' } },
+  '429 with Retry-After': { status: 429, retryAfter: '0' },
+  '429 for long': { status: 429, retryAfter: '600', body: 'empty' },
+  '503 with Retry-After': { status: 503, retryAfter: '0' },
+  '408': { status: 408 },
+  '408 after applying': { status: 408, applied: true },
+  ...Object.fromEntries(
+    [400, 401, 403, 404, 405, 409, 415, 422, 423, 501].map((status) => [`${status}`, { status }]),
+  ),
+  ...Object.fromEntries(
+    [500, 502, 503, 504].flatMap((status) => [
+      [`${status}`, { status }],
+      [`${status} after applying`, { status, applied: true }],
+    ]),
+  ),
+  ...Object.fromEntries([521, 530].map((status) => [`${status} of the edge`, { status }])),
+}
+
+/** What only a provider that deploys can do. */
+const deployments: Record<string, object> = {
+  'no deployment result': { partialDeployment: { missing: true } },
+  'a deployment that failed': { partialDeployment: { level: 'top' } },
+  'a deployment that failed in an environment': {
+    partialDeployment: { environments: ['staging'], level: 'environment' },
+  },
+  'a deployment that failed on a pod': {
+    partialDeployment: { environments: ['production'], level: 'pod' },
+  },
+  'a FAILURE': { failure: { resultMessage: 'User does not have required permission.', status: 200 } },
+}
+
+interface Case extends Put {
+  operation: Operation
+  faults: string
+}
+
+let sandbox: Sandbox
+let providers: Providers
+let home: Home
+let gateway: GatewayProcess
+let operations: Operation[] = []
+const cases: Case[] = []
+let applied: Map<string, Json[]>
+let writes: Map<string, Json[]>
+let stories: Map<string, Story>
+let last = 0
+
+beforeAll(async () => {
+  sandbox = await startSandbox({ limits: 'off' })
+  providers = providersOf(sandbox.urls)
+  operations = operationsOf(providers)
+  home = makeHome(sandbox.urls, { deadlineMs: DEADLINE })
+  gateway = await home.start()
+
+  const tasks = operations.flatMap((operation) => [
+    ...systematic(operation),
+    ...Array.from({ length: scale.matrix.pairs }, () => drawn(operation)),
+  ])
+  await pool(scale.matrix.concurrency, tasks)
+  await pause(SILENCE)
+
+  applied = Map.groupBy(await appliedBy(providers), ({ traceparent }) => traceparent)
+  writes = Map.groupBy(await writesTo(providers), ({ headers }) => headers.traceparent)
+  stories = storiesOf(auditIn(home.database))
+}, campaignMs)
+afterAll(async () => {
+  await home.leave()
+  await sandbox.close()
+})
+
+const kindsFor = ({ deploys }: Operation) => ({ ...faults, ...(deploys && deployments) })
+
+/** Every kind of fault, once and then at every attempt, at the write and at the reading before it. */
+function systematic(operation: Operation): (() => Promise<void>)[] {
+  return Object.entries(kindsFor(operation)).flatMap(([name, fault]) =>
+    Array.from({ length: scale.matrix.repeats }, (_, n) => {
+      const always = n % 2 === 1
+      const reading = n % 10 === 8
+      const match = reading ? { method: 'GET' } : { method: operation.method }
+      const label = `${name}${always ? ', always' : ''}${reading ? ', when it is read' : ''}`
+      return () => change(operation, label, [{ fault, match, times: always ? null : 1 }])
+    }),
+  )
+}
+
+/** Two kinds of fault in a row, drawn at random. */
+function drawn(operation: Operation): () => Promise<void> {
+  const kinds = Object.entries(kindsFor(operation))
+  const draw = () => kinds[Math.floor(Math.random() * kinds.length)] ?? ['none', {}]
+  const [[first, one], [second, two]] = [draw(), draw()]
+  const match = { method: operation.method }
+  return () =>
+    change(operation, `${first}, then ${second}`, [
+      { fault: one, match, times: 1 },
+      { fault: two, match, times: 1 },
+    ])
+}
+
+async function change(
+  operation: Operation,
+  label: string,
+  orders: { fault: object; match: object; times: number | null }[],
+): Promise<void> {
+  const target = await operation.mint()
+  const made: { id: number }[] = []
+  for (const { fault, match, times } of orders) {
+    made.push(await operation.control.fault(fault, { match: { ...match, path: target.upstream }, times }))
+  }
+  last += 1
+  const one: Case = {
+    operation,
+    faults: label,
+    trace: newTrace(),
+    path: target.path,
+    body: operation.body(last),
+  }
+  cases.push(one)
+  await send(gateway.url, one)
+  // What was not used up must not burden the search for the faults of others.
+  for (const { id } of made) await operation.control.send('DELETE', `/faults/${id}`).catch(() => {})
+}
+
+/** What is wrong with a reply, given what really happened. */
+function dishonesty({ trace, reply, faults }: Case): string[] {
+  if (!reply) return [`under “${faults}” there was no reply`]
+  const { status, body } = reply
+  const happened = applied.has(trace)
+  // A token that has run out is renewed before the attempt is made: a 401 is the end of the old token, not of an attempt.
+  const attempts = (writes.get(trace) ?? []).filter((write) => write.status !== 401).length
+  const claims: string = status === 200 ? 'applied' : (body.outcome ?? 'nothing')
+  const wrong: string[] = []
+  if (['applied', 'partial'].includes(claims) && !happened) wrong.push('and it was not applied')
+  if (['rejected', 'not_sent', 'nothing'].includes(claims) && happened) wrong.push('and it was applied')
+  if (/deploy.*, always$/.test(faults) && claims !== 'partial') wrong.push('and it was deployed nowhere')
+  if (attempts > 3) wrong.push(`and it was written ${attempts} times`)
+
+  const events = stories.get(body.changeId)?.events ?? []
+  const told = events.map(({ type }) => type)
+  const outcome = events.find(({ type }) => type === 'outcome')?.outcome
+  const announced = told.filter((type) => type === 'intent' || type === 'attempt').length
+  if (outcome !== (claims === 'nothing' ? undefined : claims)) wrong.push(`and the audit says ${outcome}`)
+  if (announced < attempts) wrong.push(`and ${attempts} writes are told as ${told.join(', ')}`)
+  return wrong.map((fault) => `under “${faults}” the reply ${status} says ${claims}, ${fault}`)
+}
+
+describe('a change under any fault', () => {
+  test.each([
+    'commerce layer credential',
+    'commerce layer role',
+    'commerce layer permission',
+    'discue client',
+    'apinizer credential',
+    'apinizer password',
+  ])('%s: is told as what it is', (name) => {
+    const own = cases.filter(({ operation }) => operation.name === name)
+    expect(own.length).toBeGreaterThan(50)
+    expect(own.flatMap(dishonesty)).toEqual([])
+    const times = own.flatMap(({ reply }) => (reply ? [reply.ms] : []))
+    report(`matrix, ${name}`, {
+      changes: own.length,
+      replies: tally(own.map(({ reply }) => `${reply?.status} ${reply?.body.outcome ?? 'not begun'}`)),
+      attempts: tally(own.map(({ trace }) => writes.get(trace)?.length ?? 0)),
+      'reply after': times,
+      late: times.filter((ms) => ms > DEADLINE + 250).length,
+    })
+    if (full) {
+      for (const [kind, group] of Map.groupBy(own, ({ faults }) =>
+        faults.includes(' then ') ? 'two faults' : faults,
+      )) {
+        const inTime = median(group.map(({ reply }) => reply?.ms ?? Infinity))
+        expect(inTime, kind).toBeLessThan(DEADLINE + 250)
+      }
+    }
+  })
+
+  test('leaves chains that hold, and nothing between intent and outcome', () => {
+    expect(brokenLinks(auditIn(home.database))).toEqual([])
+    expect([...stories.values()].filter(({ state }) => state === 'in_flight')).toEqual([])
+    expect(contradicted(stories.values(), [...applied.values()].flat())).toEqual([])
+    expect(gateway.complaints.filter(({ message }) => message === 'request failed')).toEqual([])
+  })
+})
