@@ -374,7 +374,6 @@ async function append(
     return ok(undefined)
   } catch (error) {
     const { requestId, changeId, type } = draft
-    tools.emergency?.doubt()
     tools.log.error('event not stored', { requestId, changeId, type, error: String(error) })
     return unrecordable()
   }

@@ -12,6 +12,8 @@ import * as schema from './ledger/schema.ts'
 export interface NodeDatabase {
   db: Db
   commit: Commit
+  /** Whether the last write that was asked of it was committed. */
+  takesWrites(): boolean
   /** Rejects when nothing can be committed. */
   probe(): Promise<void>
   close(): void
@@ -38,7 +40,7 @@ export function openDatabase(file: string): NodeDatabase {
   sqlite.pragma('recursive_triggers = ON')
   const db = drizzle(sqlite, { schema })
   migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
-  const commit = groupCommit(sqlite, raiseEpoch(db))
+  const { commit, takesWrites } = groupCommit(sqlite, raiseEpoch(db))
   const touch = db
     .update(schema.epoch)
     .set({ epoch: sql`${schema.epoch.epoch}` })
@@ -47,6 +49,7 @@ export function openDatabase(file: string): NodeDatabase {
   return {
     db,
     commit,
+    takesWrites,
     probe: () => commit(() => void touch.run()),
     close() {
       sqlite.close()
@@ -101,7 +104,10 @@ interface Job {
  * All writes of one turn of the event loop in one transaction, so that one fsync serves them all. Each has a savepoint
  * of its own: one that throws takes nothing of the others with it.
  */
-function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit {
+function groupCommit(
+  sqlite: Database.Database,
+  checkEpoch: () => void,
+): { commit: Commit; takesWrites: () => boolean } {
   // IMMEDIATE: a deferred transaction that has read cannot be retried once somebody else has written.
   const begin = sqlite.prepare('BEGIN IMMEDIATE')
   const end = sqlite.prepare('COMMIT')
@@ -110,6 +116,7 @@ function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit 
   const undo = sqlite.prepare('ROLLBACK TO write')
   let queue: Job[] = []
   let flushing = false
+  let taken = true
 
   async function beginWithin(patience: number): Promise<void> {
     for (const end = performance.now() + patience; ;) {
@@ -134,6 +141,7 @@ function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit 
       if (!sqlite.inTransaction) throw error
       undo.run()
       keep.run()
+      taken = false
       return () => failed(error)
     }
   }
@@ -143,9 +151,11 @@ function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit 
     try {
       await beginWithin(LOCK_PATIENCE)
       checkEpoch()
+      taken = true
       reports = batch.map(runOne)
       end.run()
     } catch (error) {
+      taken = false
       if (sqlite.open && sqlite.inTransaction) sqlite.exec('ROLLBACK')
       reports = batch.map(
         ({ failed }) =>
@@ -165,11 +175,12 @@ function groupCommit(sqlite: Database.Database, checkEpoch: () => void): Commit 
     flushing = false
   }
 
-  return <T>(write: () => T): Promise<T> =>
+  const commit: Commit = <T>(write: () => T) =>
     new Promise<T>((resolve, reject) => {
       queue.push({ write, done: (value) => resolve(value as T), failed: reject })
       if (flushing) return
       flushing = true
       setImmediate(() => void flush())
     })
+  return { commit, takesWrites: () => taken }
 }

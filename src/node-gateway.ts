@@ -131,7 +131,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     async readiness() {
       const reasons: string[] = []
       if (draining) reasons.push('the gateway is stopping')
-      if (journal.isSick()) reasons.push('the database does not take writes')
+      if (journal.isSick() || !database.takesWrites()) reasons.push('the database does not take writes')
       try {
         ledger.probe()
       } catch (error) {
@@ -148,7 +148,12 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     log,
   })
 
-  await journal.heal()
+  // Without traffic nobody else would notice that the store takes writes again.
+  const heal = async () => {
+    if (journal.isSick()) await journal.heal()
+    else if (!database.takesWrites()) await database.probe().catch(() => {})
+  }
+  await heal()
   // Not awaited: it asks providers, and a silent one must not keep the gateway from starting.
   const firstRecovery = recover().catch((error) => log.error('chore failed', { error: String(error) }))
   const { promise: listening, resolve, reject } = Promise.withResolvers<number>()
@@ -157,7 +162,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   )
   server.once('error', reject)
   const port = await listening
-  const chores = [repeat(() => journal.heal(), HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]
+  const chores = [repeat(heal, HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]
   const host = options.host.includes(':') ? `[${options.host}]` : options.host
   return {
     url: `http://${host}:${port}`,

@@ -49,10 +49,6 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
   return {
     isSick: () => sick,
 
-    doubt() {
-      sick = true
-    },
-
     keep(entry) {
       sick = true
       const line = Buffer.from(`${JSON.stringify(entry)}\n`)
@@ -81,7 +77,7 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
         }
         await probe()
         if (kept !== end) return // more was kept meanwhile: the next round takes it along
-        clear(0)
+        if (kept > 0) clear(0)
       } catch (error) {
         log.warn('store still sick', { error: String(error) })
         return

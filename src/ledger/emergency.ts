@@ -7,7 +7,6 @@ import type { Entry } from './ledger.ts'
 export interface Emergency {
   /** Keeps the entry durably; false when even that failed. */
   keep(entry: Entry): boolean
-  /** A write was refused: none is begun until the store has been tried again. */
-  doubt(): void
+  /** Whether writes are off. */
   isSick(): boolean
 }

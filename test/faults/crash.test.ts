@@ -8,7 +8,9 @@ import { median, report, tally } from './figures.ts'
 import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
 import {
   appliedBy,
+  clearFaults,
   type Operation,
+  operationNamed,
   operationsOf,
   type Providers,
   providersOf,
@@ -46,9 +48,7 @@ async function settled({ url }: GatewayProcess): Promise<number> {
 
 /** Providers take their time on both sides of a change, and one write of each round lands long after the crash. */
 async function slowDown(operations: readonly Operation[]): Promise<void> {
-  for (const control of Object.values(providers)) {
-    await control.send('DELETE', '/faults')
-  }
+  await clearFaults(providers)
   const late = oneOf(operations)
   await late.control.fault({ delayBeforeMs: 1500 }, { match: { method: late.method } })
   for (const { control, method } of operations) {
@@ -140,6 +140,41 @@ test(
     if (full) {
       expect(median(recoveries)).toBeLessThan(10_000)
       expect(Math.max(...recoveries)).toBeLessThan(10_000)
+    }
+  },
+)
+
+test(
+  'an open change is settled soon, however many newer ones are unknown',
+  { timeout: campaignMs },
+  async () => {
+    const crowded = makeHome(sandbox.urls, { deadlineMs: 20_000 })
+    try {
+      let gateway = await crowded.start()
+      const discue = operationNamed('discue client', providers)
+      const change = async (fault: object) => {
+        const { path, upstream } = await discue.mint()
+        await discue.control.fault(fault, { match: { method: 'PUT', path: upstream }, times: null })
+        const put: Put = { trace: newTrace(), path, body: { name: `example.com${path}` } }
+        return { put, sent: send(gateway.url, put) }
+      }
+      const { sent } = await change({ delayAfterMs: 60_000 })
+      const open = await until('the change is under way', async () => {
+        const { body } = await answered('GET', `${gateway.url}/changes?outcome=in_flight`)
+        return body.data[0]?.id as string | undefined
+      })
+      for (let round = 0; round < 5; round++) {
+        const unknown = await Promise.all(Array.from({ length: 30 }, () => change({ reset: 'before' })))
+        for (const { sent } of unknown) expect((await sent)?.body.outcome).toBe('unknown')
+      }
+      await gateway.kill()
+      await sent
+      gateway = await crowded.start()
+      await settled(gateway)
+      const { body } = await answered('GET', `${gateway.url}/changes/${open}`)
+      expect(body.state).toBe('needs_attention')
+    } finally {
+      await crowded.leave()
     }
   },
 )

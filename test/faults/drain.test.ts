@@ -9,6 +9,7 @@ import { median, report } from './figures.ts'
 import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
 import {
   appliedBy,
+  clearFaults,
   type Operation,
   operationsOf,
   type Providers,
@@ -36,7 +37,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await home.leave()
-  for (const control of Object.values(providers)) await control.send('DELETE', '/faults')
+  await clearFaults(providers)
 })
 afterAll(() => sandbox.close())
 
@@ -162,7 +163,7 @@ test(
     gateway = await home.start()
     const { ms, ...ending } = await gateway.stop()
     expect(ending).toEqual(ended)
-    for (const control of Object.values(providers)) await control.send('DELETE', '/faults')
+    await clearFaults(providers)
     report('drain, recovery under way', { 'exit after': [ms] })
     if (full) expect(ms).toBeLessThan(DEADLINE + 1000)
 

@@ -9,6 +9,7 @@ import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
 import {
   appliedBy,
   type Operation,
+  operationNames,
   operationsOf,
   type Providers,
   providersOf,
@@ -98,7 +99,7 @@ beforeAll(async () => {
 
   const tasks = operations.flatMap((operation) => [
     ...systematic(operation),
-    ...Array.from({ length: scale.matrix.pairs }, () => drawn(operation)),
+    ...Array.from({ length: scale.matrix.rows }, () => drawn(operation)),
   ])
   await pool(scale.matrix.concurrency, tasks)
   await pause(SILENCE)
@@ -127,17 +128,20 @@ function systematic(operation: Operation): (() => Promise<void>)[] {
   )
 }
 
-/** Two kinds of fault in a row, drawn at random. */
+/** Two to four kinds of fault in a row, drawn at random. */
 function drawn(operation: Operation): () => Promise<void> {
   const kinds = Object.entries(kindsFor(operation))
-  const draw = () => kinds[Math.floor(Math.random() * kinds.length)] ?? ['none', {}]
-  const [[first, one], [second, two]] = [draw(), draw()]
-  const match = { method: operation.method }
+  const row = Array.from({ length: 2 + Math.floor(Math.random() * 3) }, () => {
+    const [name, fault] = kinds[Math.floor(Math.random() * kinds.length)] ?? ['none', {}]
+    return { name, order: { fault, match: { method: operation.method }, times: 1 } }
+  })
+  const label = row.map(({ name }) => name).join(', then ')
   return () =>
-    change(operation, `${first}, then ${second}`, [
-      { fault: one, match, times: 1 },
-      { fault: two, match, times: 1 },
-    ])
+    change(
+      operation,
+      label,
+      row.map(({ order }) => order),
+    )
 }
 
 async function change(
@@ -188,14 +192,7 @@ function dishonesty({ trace, reply, faults }: Case): string[] {
 }
 
 describe('a change under any fault', () => {
-  test.each([
-    'commerce layer credential',
-    'commerce layer role',
-    'commerce layer permission',
-    'discue client',
-    'apinizer credential',
-    'apinizer password',
-  ])('%s: is told as what it is', (name) => {
+  test.each(operationNames)('%s: is told as what it is', (name) => {
     const own = cases.filter(({ operation }) => operation.name === name)
     expect(own.length).toBeGreaterThan(50)
     expect(own.flatMap(dishonesty)).toEqual([])
@@ -209,7 +206,7 @@ describe('a change under any fault', () => {
     })
     if (full) {
       for (const [kind, group] of Map.groupBy(own, ({ faults }) =>
-        faults.includes(' then ') ? 'two faults' : faults,
+        faults.includes(', then ') ? 'faults in a row' : faults,
       )) {
         const inTime = median(group.map(({ reply }) => reply?.ms ?? Infinity))
         expect(inTime, kind).toBeLessThan(DEADLINE + 250)

@@ -10,9 +10,19 @@ export interface Target {
   upstream: string
 }
 
+export const operationNames = [
+  'commerce layer credential',
+  'commerce layer role',
+  'commerce layer permission',
+  'discue client',
+  'apinizer credential',
+  'apinizer password',
+] as const
+export type OperationName = (typeof operationNames)[number]
+
 /** One of the ways in which the gateway writes to a provider. */
 export interface Operation {
-  name: string
+  name: OperationName
   control: Control
   /** Of the provider's request. */
   method: 'PATCH' | 'PUT'
@@ -36,6 +46,17 @@ export const providersOf = (urls: Sandbox['urls']): Providers => ({
   discue: controlOf(urls.discue),
   apinizer: controlOf(urls.apinizer),
 })
+
+const controlsOf = (providers: Providers): Control[] => [
+  providers.commerceLayer,
+  providers.discue,
+  providers.apinizer,
+]
+
+/** From now on every provider works as it should. */
+export async function clearFaults(providers: Providers): Promise<void> {
+  await Promise.all(controlsOf(providers).map((control) => control.send('DELETE', '/faults')))
+}
 
 export async function mintRole(
   { commerceLayer }: Providers,
@@ -113,9 +134,7 @@ export function operationsOf(providers: Providers): Operation[] {
 
 /** Everything that the providers applied, each provider's in its order. */
 export async function appliedBy(providers: Providers): Promise<Json[]> {
-  const ledgers = await Promise.all(
-    Object.values<Control>({ ...providers }).map((control) => control.send('GET', '/ledger')),
-  )
+  const ledgers = await Promise.all(controlsOf(providers).map((control) => control.send('GET', '/ledger')))
   if (ledgers.some(({ dropped }) => dropped > 0)) throw new Error('a ledger is incomplete')
   return ledgers.flatMap(({ entries }) => entries)
 }
@@ -124,9 +143,13 @@ const WRITES = new Set(['PUT', 'PATCH'])
 
 /** Every write that reached a provider at all, applied or not. */
 export async function writesTo(providers: Providers): Promise<Json[]> {
-  const seen = await Promise.all(
-    Object.values<Control>({ ...providers }).map((control) => control.send('GET', '/requests')),
-  )
+  const seen = await Promise.all(controlsOf(providers).map((control) => control.send('GET', '/requests')))
   if (seen.some(({ dropped }) => dropped > 0)) throw new Error('a list of requests is incomplete')
   return seen.flatMap(({ entries }) => entries).filter(({ method }) => WRITES.has(method))
+}
+
+export function operationNamed(name: OperationName, providers: Providers): Operation {
+  const found = operationsOf(providers).find((operation) => operation.name === name)
+  if (!found) throw new Error(name)
+  return found
 }

@@ -9,10 +9,11 @@ import { report, tally } from './figures.ts'
 import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
 import {
   appliedBy,
+  clearFaults,
   mintApinizer,
   mintRole,
   type Operation,
-  operationsOf,
+  operationNamed,
   type Providers,
   providersOf,
   type Target,
@@ -43,9 +44,7 @@ beforeAll(async () => {
   home = makeHome(sandbox.urls, { deadlineMs: 20_000, callers: others.map(({ caller }) => caller) })
   gateway = await home.start()
 })
-beforeEach(async () => {
-  for (const control of Object.values(providers)) await control.send('DELETE', '/faults')
-})
+beforeEach(() => clearFaults(providers))
 afterAll(async () => {
   await home.leave()
   await sandbox.close()
@@ -144,7 +143,7 @@ describe('one Idempotency-Key', () => {
     '%s: one effect, however often and whenever it is sent',
     { timeout: campaignMs },
     async (name) => {
-      const operation = operationsOf(providers).find((one) => one.name === name) as Operation
+      const operation = operationNamed(name, providers)
       const target = await operation.mint()
       await operation.control.fault(
         { delayBeforeMs: 300 },
@@ -270,8 +269,6 @@ describe('a late replay brings no old secret back', () => {
 })
 
 describe('what may wait', () => {
-  const operationNamed = (name: string) =>
-    operationsOf(providers).find((one) => one.name === name) as Operation
   let number = 0
 
   /** Changes that are sent and not waited for: their replies, as they come. */
@@ -307,7 +304,7 @@ describe('what may wait', () => {
   const verdict = ({ status, body, headers }: Reply) => [status, body.type, headers.get('retry-after')]
 
   test('16 on a resource, then 409', async () => {
-    const { line, refused, replies, everyStatus } = crowd(operationNamed('commerce layer role'))
+    const { line, refused, replies, everyStatus } = crowd(operationNamed('commerce layer role', providers))
     const target = await line(16 + 4)
     await refused(4)
     expect(replies.map(verdict)).toEqual(times(4, () => [409, '/problems/credential-busy', '1']))
@@ -316,7 +313,7 @@ describe('what may wait', () => {
   })
 
   test('32 of a caller on a connection, then 503; another caller may still wait', async () => {
-    const operation = operationNamed('discue client')
+    const operation = operationNamed('discue client', providers)
     const { line, add, refused, replies, everyStatus } = crowd(operation)
     const [target] = await Promise.all([line(8 + 3), line(12), line(12)])
     await refused(3)
@@ -330,13 +327,16 @@ describe('what may wait', () => {
   })
 
   test('256 on a connection, then 503; across connections nothing waits for anything', async () => {
-    const { line, refused, replies, everyStatus } = crowd(operationNamed('apinizer password'), 5000)
+    const { line, refused, replies, everyStatus } = crowd(
+      operationNamed('apinizer password', providers),
+      5000,
+    )
     const callers = others.map(({ text }) => text)
     await Promise.all(times(17, (n) => line(n < 16 ? 16 : 3, callers[n >> 1])))
     await refused(3)
     expect(replies.map(verdict)).toEqual(times(3, () => [503, '/problems/upstream-unavailable', '1']))
-    for (const name of ['commerce layer credential', 'discue client']) {
-      const other = operationNamed(name)
+    for (const name of ['commerce layer credential', 'discue client'] as const) {
+      const other = operationNamed(name, providers)
       const target = await other.mint()
       const reply = await answered('PUT', gateway.url + target.path, other.body((number += 1)))
       expect(reply.status).toBe(200)

@@ -1,3 +1,5 @@
+import type { OperationName } from './operations.ts'
+
 /**
  * How much every campaign does. The bounded form belongs to each test run and judges no time; `FAULTS=full` asks for the
  * full form, which also judges times, as medians.
@@ -18,8 +20,8 @@ export const scale = {
   matrix: {
     /** Changes at each operation under each kind of fault. */
     repeats: either(2, 100),
-    /** Changes at each operation under two faults in a row, drawn at random. */
-    pairs: either(8, 400),
+    /** Changes at each operation under several faults in a row, drawn at random. */
+    rows: either(8, 400),
     concurrency: either(32, 24),
   },
   races: {
@@ -28,7 +30,7 @@ export const scale = {
     atOnce: either(30, 100),
     later: either(20, 100),
     afterRestart: 20,
-    keyed: either(
+    keyed: either<OperationName[]>(
       ['discue client', 'apinizer credential'],
       ['commerce layer role', 'discue client', 'apinizer credential', 'apinizer password'],
     ),
