@@ -10,15 +10,7 @@ import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
 import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
-import {
-  type FieldChanges,
-  hideChanges,
-  merge,
-  type Merged,
-  type Mode,
-  readBody,
-  withFingerprints,
-} from './merge.ts'
+import { hideChanges, merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import type { ResourceQueue } from './queue.ts'
@@ -290,7 +282,7 @@ function describe(tools: ChangeTools, request: ChangeRequest, changeId: string, 
     alias: address.alias ?? null,
     kind,
     resource: address.id,
-    fields: hideChanges(changes, visible(tools, Object.keys(changes))) as unknown as EventDraft['fields'],
+    fields: hideChanges(changes, visible(tools, Object.keys(changes))),
     widens: merged.widens,
     reason: reason ?? null,
     requestId,
@@ -310,7 +302,7 @@ const replyOf = (
   changed: Object.keys(desired).length > 0,
   widens,
   resource: view(tools, asked, asked.spec, values, record),
-  fields: fields as unknown as FieldChanges,
+  fields: fields,
 })
 
 const deployed = ({ deployment }: Finding): { deployment?: Deployment & JsonObject } =>

@@ -1,6 +1,5 @@
 import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
 import type { KeyScope } from './ledger/ledger.ts'
-import type { FieldChanges } from './merge.ts'
 import type { AnyValues } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
@@ -110,6 +109,6 @@ async function settledReply(
     changed: true,
     widens: intent?.widens ?? false,
     resource: view(tools, asked, spec, (read?.value.values ?? {}) as AnyValues, record),
-    fields: (intent?.fields ?? {}) as unknown as FieldChanges,
+    fields: intent?.fields ?? {},
   })
 }

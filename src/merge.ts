@@ -5,6 +5,8 @@ import {
   type AnyCapabilities,
   type AnyValues,
   type Capability,
+  type FieldChange,
+  type FieldChanges,
   fieldsOf,
   isWritable,
   type Kind,
@@ -16,15 +18,6 @@ import { type FieldFault, ok, refuse, refuseFields, type Result } from './proble
 import { Secret } from './secret.ts'
 
 export type Mode = 'merge' | 'replace'
-
-/** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */
-export interface FieldChange {
-  action: 'set' | 'clear'
-  from?: Value
-  to?: Value
-  fingerprint?: string
-}
-export type FieldChanges = Record<string, FieldChange>
 
 export interface Merged {
   /** What differs from upstream, and so has to be written. */
@@ -103,11 +96,12 @@ export function merge(
   mode: Mode,
 ): Result<Merged> {
   const desired: AnyValues = {}
-  const changes: FieldChanges = {}
+  const changes: Record<string, FieldChange> = {}
   let widens = false
   for (const [name, asked] of Object.entries(sent)) {
     if (asked === undefined) continue
-    const from = current?.[name]
+    const read = current?.[name]
+    const from = read instanceof Secret ? undefined : read
     const merging = name === 'metadata' && mode === 'merge' && isObject(asked)
     if (merging && current && from === undefined) {
       return refuse(
@@ -123,7 +117,7 @@ export function merge(
       continue
     }
     changes[name] = { action: to === null ? 'clear' : 'set', ...(from !== undefined && { from }), to }
-    if (fieldsOf(kind)[name]?.widens?.(from instanceof Secret ? undefined : from, to)) widens = true
+    if (fieldsOf(kind)[name]?.widens?.(from, to)) widens = true
   }
   return ok({ desired, changes, widens })
 }

@@ -246,3 +246,12 @@ export function sameValue(kind: Kind, name: string, a: Value | undefined, b: Val
   }
   return canonical(a) === canonical(b)
 }
+
+/** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */
+export interface FieldChange {
+  action: 'set' | 'clear'
+  from?: Json
+  to?: Json
+  fingerprint?: string
+}
+export type FieldChanges = Readonly<Record<string, FieldChange>>

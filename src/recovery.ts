@@ -4,7 +4,7 @@ import { Deadline } from './deadline.ts'
 import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
 import type { ChangeRecord } from './ledger/ledger.ts'
 import { HIDDEN } from './merge.ts'
-import { type AnyValues, sameValue, type Value } from './model.ts'
+import { type AnyValues, sameValue } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { parseId } from './resource-id.ts'
@@ -72,7 +72,7 @@ async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolea
   if (kind === null || !address?.ok) return false
   const found = locate(tools.adapter, { kind, address: address.value })
   if (!found.ok || !found.value.spec.read) return false
-  const asked = Object.entries(intent.fields as Record<string, { to?: Value; fingerprint?: string }>)
+  const asked = Object.entries(intent.fields)
   if (asked.length === 0) return false
   // A secret cannot be compared, and neither can what the audit does not hold.
   if (asked.some(([, change]) => !('to' in change) || change.to === HIDDEN)) return false
@@ -130,7 +130,7 @@ async function finish(
   by: Resolution | null,
 ): Promise<void> {
   const { changeId, alias, kind, resource, fields, widens, requestId } = intent
-  const changes = Object.entries(fields as Record<string, { to?: Value; fingerprint?: string }>)
+  const changes = Object.entries(fields)
   const values = Object.fromEntries(
     changes.flatMap(([name, { to }]) => (to === undefined || to === HIDDEN ? [] : [[name, to]])),
   )

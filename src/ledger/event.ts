@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { canonical, type Json } from '../json.ts'
-import type { Kind } from '../model.ts'
+import type { FieldChanges, Kind } from '../model.ts'
 import type { audit } from './schema.ts'
 
 export type EventType = 'intent' | 'attempt' | 'outcome' | 'settled' | 'resolved' | 'refused'
@@ -31,7 +31,7 @@ export interface AuditEvent {
   alias: string | null
   kind: Kind | null
   resource: string | null
-  fields: { readonly [field: string]: Json }
+  fields: FieldChanges
   widens: boolean
   reason: string | null
   requestId: string | null

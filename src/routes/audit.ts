@@ -3,7 +3,7 @@ import { allowedFields, type Caller, mayDo, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { AuditEvent, Outcome } from '../ledger/event.ts'
 import type { EventFilter } from '../ledger/ledger.ts'
-import { hideChanges, type FieldChanges } from '../merge.ts'
+import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, type Result } from '../problems.ts'
 import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
@@ -19,10 +19,7 @@ const query = historyQuery.extend({ outcome: z.enum(outcomes).optional() })
 /** The event with the fields that the caller may use in this way. */
 export const eventFor = (event: AuditEvent, mayUse: (field: string) => boolean): AuditEvent => ({
   ...event,
-  fields: hideChanges(
-    event.fields as unknown as FieldChanges,
-    Object.keys(event.fields).filter(mayUse),
-  ) as unknown as AuditEvent['fields'],
+  fields: hideChanges(event.fields, Object.keys(event.fields).filter(mayUse)),
 })
 
 function visibleTo(caller: Caller, event: AuditEvent): AuditEvent | undefined {

@@ -81,7 +81,7 @@ describe('one writer per resource', () => {
                 busy += 1
                 return false
               },
-              campaignMs,
+              { within: campaignMs, every: 50 },
             )
           }
         }),
@@ -121,7 +121,7 @@ describe('one writer per resource', () => {
               statuses.push(reply.status)
               return reply.status === 200
             },
-            campaignMs,
+            { within: campaignMs, every: 50 },
           )
         }
       }),

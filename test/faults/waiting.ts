@@ -5,13 +5,13 @@ import { waitMs } from './scale.ts'
 export async function until<T>(
   what: string,
   ask: () => Promise<T> | T,
-  within = waitMs,
+  { within = waitMs, every = 10 } = {},
 ): Promise<NonNullable<T>> {
   const end = performance.now() + within
   do {
     const answer = await ask()
     if (answer) return answer
-    await pause(10)
+    await pause(every)
   } while (performance.now() < end)
   throw new Error(`waited ${within} ms in vain until ${what}`)
 }
