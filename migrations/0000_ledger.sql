@@ -49,7 +49,8 @@ CREATE INDEX `changes_by_resource` ON `changes` (`resource`,`id`);--> statement-
 CREATE INDEX `changes_by_actor` ON `changes` (`actor`,`id`);--> statement-breakpoint
 CREATE TABLE `epoch` (
 	`one` integer PRIMARY KEY NOT NULL,
-	`epoch` integer NOT NULL
+	`epoch` integer NOT NULL,
+	`room` blob
 );
 --> statement-breakpoint
 CREATE TABLE `idempotency` (

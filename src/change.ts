@@ -174,7 +174,8 @@ async function makeInLine(
     const started = performance.now()
     const toCarryOut = { ...asked, request: write, desired: merged.desired, current, earlier: resumed?.state }
     const finding = await carryOut(toCarryOut, tools.exchange, async (number, shown, status) => {
-      await append(tools, attempt({ attempt: number, shown, status }))
+      // A store that hesitates must not hold the reply up beyond the deadline; the outcome follows in its line.
+      await asked.deadline.within(append(tools, attempt({ attempt: number, shown, status })))
     }).catch((error): Finding => lost(tools, asked, changeId, error))
     const durationMs = Math.round(performance.now() - started)
 

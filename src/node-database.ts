@@ -23,6 +23,9 @@ export interface NodeDatabase {
 const LOCK_PATIENCE = 1000
 const LOCK_INTERVAL = 20
 
+/** What a probe asks room for: more than an intent and its outcome take. Bytes. */
+const PROBE_BYTES = 32 * 1024
+
 const isBusy = (error: unknown): boolean =>
   error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')
 
@@ -41,16 +44,19 @@ export function openDatabase(file: string): NodeDatabase {
   const db = drizzle(sqlite, { schema })
   migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
   const { commit, takesWrites } = groupCommit(sqlite, raiseEpoch(db))
-  const touch = db
+  const room = db
     .update(schema.epoch)
-    .set({ epoch: sql`${schema.epoch.epoch}` })
+    .set({ room: sql`zeroblob(${sql.placeholder('bytes')})` })
     .where(eq(schema.epoch.one, 1))
     .prepare()
   return {
     db,
     commit,
     takesWrites,
-    probe: () => commit(() => void touch.run()),
+    async probe() {
+      await commit(() => void room.run({ bytes: PROBE_BYTES }))
+      await commit(() => void room.run({ bytes: 0 }))
+    },
     close() {
       sqlite.close()
       lock.close()
@@ -96,6 +102,8 @@ function raiseEpoch(db: Db): () => void {
 
 interface Job {
   write: () => unknown
+  /** Until when a foreign lock is waited for, on the monotonic clock. */
+  patientUntil: number
   done(value: unknown): void
   failed(error: unknown): void
 }
@@ -118,18 +126,6 @@ function groupCommit(
   let flushing = false
   let taken = true
 
-  async function beginWithin(patience: number): Promise<void> {
-    for (const end = performance.now() + patience; ;) {
-      try {
-        begin.run()
-        return
-      } catch (error) {
-        if (!isBusy(error) || performance.now() >= end) throw error
-        await pause(LOCK_INTERVAL)
-      }
-    }
-  }
-
   function runOne({ write, done, failed }: Job): () => void {
     mark.run()
     try {
@@ -146,10 +142,10 @@ function groupCommit(
     }
   }
 
-  async function commitBatch(batch: Job[]): Promise<void> {
+  /** Runs and commits the batch in the transaction that has begun. */
+  function commitBatch(batch: Job[]): void {
     let reports: (() => void)[]
     try {
-      await beginWithin(LOCK_PATIENCE)
       checkEpoch()
       taken = true
       reports = batch.map(runOne)
@@ -166,18 +162,31 @@ function groupCommit(
     for (const report of reports) report()
   }
 
+  /** Whatever has come while a lock was waited for goes into the batch too; each write has its own patience. */
   async function flush(): Promise<void> {
     while (queue.length > 0) {
+      try {
+        begin.run()
+      } catch (error) {
+        taken = false
+        const now = performance.now()
+        const lost = queue.filter(({ patientUntil }) => !isBusy(error) || patientUntil <= now)
+        queue = queue.filter((job) => !lost.includes(job))
+        for (const { failed } of lost) failed(error)
+        await pause(LOCK_INTERVAL)
+        continue
+      }
       const batch = queue
       queue = []
-      await commitBatch(batch)
+      commitBatch(batch)
     }
     flushing = false
   }
 
   const commit: Commit = <T>(write: () => T) =>
     new Promise<T>((resolve, reject) => {
-      queue.push({ write, done: (value) => resolve(value as T), failed: reject })
+      const patientUntil = performance.now() + LOCK_PATIENCE
+      queue.push({ write, patientUntil, done: (value) => resolve(value as T), failed: reject })
       if (flushing) return
       flushing = true
       setImmediate(() => void flush())

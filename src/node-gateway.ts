@@ -68,7 +68,7 @@ const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@
 const HEAL_EVERY = 250
 const RECOVER_EVERY = 5000
 
-/** How long connections may linger after the last change has ended. Milliseconds. */
+/** How long chores and connections may linger after the last change has ended. Milliseconds. */
 const LINGER = 500
 
 /** Calls `task` again and again, each time after the one before has ended. */
@@ -169,8 +169,9 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     async close() {
       draining = true
       await everyActor((actor) => actor.idle())
-      await firstRecovery
-      await Promise.all(chores.map((chore) => chore.stop()))
+      // A recovery that asks silent providers is not waited for: the next start takes it up again.
+      const chored = Promise.all([firstRecovery, ...chores.map((chore) => chore.stop())])
+      await Promise.race([chored, pause(LINGER)])
       await new Promise<void>((done) => {
         server.close(() => done())
         if (!('closeAllConnections' in server)) return

@@ -1,5 +1,5 @@
 import { sql } from 'drizzle-orm'
-import { index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 /**
  * The audit: append-only (triggers in the migrations forbid everything else) and chained per connection. Every column
@@ -128,6 +128,8 @@ export const idempotency = sqliteTable(
 export const epoch = sqliteTable('epoch', {
   one: integer().primaryKey(),
   epoch: integer().notNull(),
+  /** Filled and emptied to find out whether the disk has room for more than what it holds. */
+  room: blob(),
 })
 
 /** Which audit keys have written here: a check value per key id, so that an exchanged key does not pass unnoticed. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { answered, newTrace, type Put, send } from './clients.ts'
 import { auditIn, brokenLinks, contradicted, forgotten, storiesOf, unannounced } from './comparison.ts'
@@ -29,6 +29,7 @@ beforeAll(async () => {
   providers = providersOf(sandbox.urls)
   home = makeHome(sandbox.urls)
 })
+beforeEach(() => clearFaults(providers))
 afterAll(async () => {
   await home.leave()
   await sandbox.close()
@@ -155,8 +156,7 @@ test(
       const change = async (fault: object) => {
         const { path, upstream } = await discue.mint()
         await discue.control.fault(fault, { match: { method: 'PUT', path: upstream }, times: null })
-        const put: Put = { trace: newTrace(), path, body: { name: `example.com${path}` } }
-        return { put, sent: send(gateway.url, put) }
+        return { sent: send(gateway.url, { trace: newTrace(), path, body: { name: `example.com${path}` } }) }
       }
       const { sent } = await change({ delayAfterMs: 60_000 })
       const open = await until('the change is under way', async () => {
