@@ -2,7 +2,7 @@ import type { ChangeTools } from './change.ts'
 import { locate } from './change.ts'
 import { Deadline } from './deadline.ts'
 import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
-import type { ChangeRecord } from './ledger/ledger.ts'
+import type { ChangeRecord, ChangeState } from './ledger/ledger.ts'
 import { HIDDEN } from './merge.ts'
 import { type AnyValues, sameValue } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
@@ -34,11 +34,10 @@ export async function recover(tools: ChangeTools): Promise<void> {
   // While outcomes wait in the emergency's keeping, an open change may have one.
   if (tools.emergency?.isSick()) return
   const { ledger, connection } = tools
-  const open = ledger.changes({
-    connections: [connection.name],
-    states: ['in_flight', 'unknown'],
-    limit: ROUND,
-  })
+  const inState = (state: ChangeState) =>
+    ledger.changes({ connections: [connection.name], states: [state], limit: ROUND })
+  // Apart, so that many that are unknown never keep one that is open from being looked at.
+  const open = [...inState('in_flight'), ...inState('unknown')]
   await Promise.all(
     open
       .filter(({ id }) => !tools.live.has(id))
