@@ -4,8 +4,8 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import { consultKey, type KeyedRequest, keyOf } from './idempotency.ts'
-import type { Json, JsonObject } from './json.ts'
+import { consultKey, type KeyedRequest, keyOf, type StoredAnswer } from './idempotency.ts'
+import type { JsonObject } from './json.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
 import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
@@ -150,7 +150,7 @@ async function makeInLine(
   if (!write || !url) {
     const reply = replyOf(tools, asked, draft, merged, readBefore ?? {}, record)
     const event = { ...draft, type: resumed ? ('settled' as const) : ('outcome' as const), upstream: null }
-    const answer = key && { answer: { reply } as unknown as Json }
+    const answer = key && { answer: { reply } satisfies StoredAnswer }
     const stored = await append(tools, { ...event, outcome: 'applied' }, { ...reserve, ...answer })
     return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
   }
@@ -303,7 +303,7 @@ const replyOf = (
   changed: Object.keys(desired).length > 0,
   widens,
   resource: view(tools, asked, asked.spec, values, record),
-  fields: fields,
+  fields,
 })
 
 const deployed = ({ deployment }: Finding): { deployment?: Deployment & JsonObject } =>
@@ -316,13 +316,11 @@ const failure = ({ problem, outcome }: Finding, changeId: string): Problem => ({
 })
 
 /** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
-function answerOf(finding: Finding, reply: ChangeReply): Json | 'release' | undefined {
-  if (finding.outcome === 'applied') return { reply } as unknown as Json
+function answerOf(finding: Finding, reply: ChangeReply): StoredAnswer | 'release' | undefined {
+  if (finding.outcome === 'applied') return { reply }
   // A spent rate limit says "later", so the same key must be good later.
   if (finding.outcome === 'not_sent' || finding.problem?.slug === 'upstream-rate-limited') return 'release'
-  return finding.outcome === 'rejected'
-    ? ({ problem: failure(finding, reply.changeId) } as unknown as Json)
-    : undefined
+  return finding.outcome === 'rejected' ? { problem: failure(finding, reply.changeId) } : undefined
 }
 
 /** A fault of the gateway's own after the request may have left: nothing is known, and that is what is said. */

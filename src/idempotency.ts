@@ -73,7 +73,8 @@ export async function consultKey(
       return { resume: { changeId, state: 'partial' } }
     case 'applied':
     case 'rejected': {
-      const stored = reserved.answer as unknown as StoredAnswer | null
+      // Nothing but change.ts writes answers, and only of this type.
+      const stored = reserved.answer as StoredAnswer | null
       if (stored && 'problem' in stored)
         return { answer: { ok: false, problem: stored.problem, replayed: true } }
       if (stored) return { answer: { ...ok(replyFor(stored.reply, asked.readable)), replayed: true } }

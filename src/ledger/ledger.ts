@@ -14,7 +14,7 @@ import {
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import { v7 as uuidv7 } from 'uuid'
 import type { AuditKeys } from '../audit-keys.ts'
-import type { Json, JsonObject } from '../json.ts'
+import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import * as schema from './schema.ts'
@@ -37,7 +37,7 @@ export interface Entry {
   /** Takes the key for the change; it must be free. */
   reserve?: Reservation
   /** What becomes of the change's key: the answer to replay, or its release. */
-  answer?: Json | 'release'
+  answer?: object | 'release'
 }
 
 /** The scope of an idempotency key: one caller, one resource. */
@@ -53,7 +53,8 @@ export interface Reservation extends KeyScope {
 export interface ReservedKey {
   changeId: string
   fingerprint: string
-  answer: Json | null
+  /** As it was given; null until the change has one. */
+  answer: unknown
 }
 
 export type ChangeState = 'in_flight' | Outcome
@@ -293,7 +294,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       .run()
   }
 
-  function answer(changeId: string, value: Json | 'release'): void {
+  function answer(changeId: string, value: object | 'release'): void {
     const own = eq(idempotency.changeId, changeId)
     if (value === 'release') db.delete(idempotency).where(own).run()
     else {
@@ -369,7 +370,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       const row = keyRow.get({ ...scope })
       if (!row || (row.expiresAt !== null && row.expiresAt <= Date.now())) return undefined
       const { changeId, fingerprint } = row
-      return { changeId, fingerprint, answer: row.answer === null ? null : (JSON.parse(row.answer) as Json) }
+      return {
+        changeId,
+        fingerprint,
+        answer: row.answer === null ? null : (JSON.parse(row.answer) as unknown),
+      }
     },
 
     probe() {
