@@ -67,6 +67,7 @@ export const apinizer: Adapter = {
           template: LIST,
           ref: { projectName },
           headers: {},
+          list: true,
         }),
         parse({ username }, response) {
           if (response.status !== 200 || failed(response)) return { ok: false, refusal: refusal(response) }

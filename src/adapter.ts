@@ -56,6 +56,8 @@ export interface UpstreamRequest {
   ref: Ref
   headers: Readonly<Record<string, string>>
   body?: Body
+  /** Answered with many resources: more of the answer is read than of a single one's. */
+  list?: true
 }
 
 export interface UpstreamResponse {

@@ -3,8 +3,7 @@ import type { Registry } from './adapter.ts'
 import { authenticator } from './auth.ts'
 import type { Config } from './config.ts'
 import type { Actor } from './connection.ts'
-import type { AuditEvent } from './ledger/event.ts'
-import type { ChangeFilter, ChangeRecord, EventFilter } from './ledger/ledger.ts'
+import type { History } from './history.ts'
 import type { Log } from './log.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
 import { openApiDocument } from './openapi.ts'
@@ -22,11 +21,7 @@ export interface AppParts {
   config: Config
   registry: Registry
   actor(connection: string): Actor | undefined
-  /** Newest first, over all connections; so are `changes`. */
-  events(filter: EventFilter): Promise<AuditEvent[]>
-  changes(filter: ChangeFilter): Promise<ChangeRecord[]>
-  /** The events of one change, oldest first; empty where there is none. */
-  story(changeId: string): Promise<AuditEvent[]>
+  history: History
   readiness: Readiness
   referenceScript(): Promise<ScriptBody>
   /** The request target as it came over the wire, where the runtime tells it: URLs are normalized, targets are not. */

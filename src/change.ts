@@ -46,6 +46,8 @@ export interface ChangeTools {
   live: Set<string>
   /** Idempotency keys of requests that are under way. */
   heldKeys: Set<string>
+  /** Changes that recovery reads back at once. */
+  looksAtOnce: number
   log: Log
 }
 
@@ -124,6 +126,12 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   }
 }
 
+/**
+ * Characters of a diff and of the resource that it belongs to: an event holds the one, the stored answer to an
+ * idempotency key both, and a Durable Object takes 2 MB in a row.
+ */
+const MAX_RECORD = 512 * 1024
+
 /** The rest of the story, as the only writer of the resource. */
 async function makeInLine(
   tools: ChangeTools,
@@ -144,8 +152,11 @@ async function makeInLine(
   const changeId = resumed?.changeId ?? uuidv7()
   const record = tools.ledger.resource(asked.kind, asked.address.id)
   const draft = describe(tools, asked, changeId, merged)
-  const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
   const readBefore = current?.values as AnyValues | undefined
+  if (JSON.stringify([draft.fields, readBefore]).length > MAX_RECORD) {
+    return refuse('upstream-failed', 'the resource is too large for the change to be recorded')
+  }
+  const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
 
   if (!write || !url) {
     const reply = replyOf(tools, asked, draft, merged, readBefore ?? {}, record)

@@ -1,5 +1,6 @@
 import type { Registry } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
+import { boundSend } from './bounded-send.ts'
 import {
   change,
   type ChangeAnswer,
@@ -46,14 +47,17 @@ export interface ActorParts {
   emergency: Emergency | undefined
   keys: AuditKeys
   send: Send
+  /** Requests of one connection that may be under way at once. */
+  requestsAtOnce: number
   log: Log
 }
 
 /** Builds the actor. Its queue, its token and what it has under way are its own: they live and die with it. */
 export function createActor(connection: ConnectionConfig, parts: ActorParts): OwnActor {
-  const { registry, ledger, send } = parts
+  const { registry, ledger, requestsAtOnce } = parts
   const adapter = registry[connection.provider]
   if (!adapter) throw new TypeError(`no adapter for ${connection.provider}`)
+  const send = boundSend(parts.send, requestsAtOnce)
   const running = new Set<Promise<unknown>>()
   const tools: ChangeTools = {
     connection,
@@ -62,6 +66,7 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
     ledger,
     emergency: parts.emergency,
     keys: parts.keys,
+    looksAtOnce: requestsAtOnce,
     queue: new ResourceQueue(),
     live: new Set(),
     heldKeys: new Set(),

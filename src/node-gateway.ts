@@ -7,6 +7,7 @@ import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import type { Config } from './config.ts'
 import { createActor, type OwnActor } from './connection.ts'
+import { sliceOf } from './history.ts'
 import { openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
@@ -64,6 +65,9 @@ function provesUnsent(error: unknown): boolean {
 
 const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@scalar/api-reference'))
 
+/** Requests to one provider account that may be under way at once; more wait within their deadline. */
+const REQUESTS_AT_ONCE = 64
+
 /** How often the store is tried while it is sick, and how often open and unknown changes are looked at. Milliseconds. */
 const HEAL_EVERY = 250
 const RECOVER_EVERY = 5000
@@ -106,7 +110,15 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const actors = new Map<string, OwnActor>(
     [...config.connections.values()].map((connection) => [
       connection.name,
-      createActor(connection, { registry, ledger, emergency: journal, keys, send, log }),
+      createActor(connection, {
+        registry,
+        ledger,
+        emergency: journal,
+        keys,
+        send,
+        requestsAtOnce: REQUESTS_AT_ONCE,
+        log,
+      }),
     ]),
   )
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
@@ -125,9 +137,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       const actor = actors.get(name)
       return actor && draining ? { ...actor, change: stopping, resolve: stopping } : actor
     },
-    events: async (filter) => ledger.events(filter),
-    changes: async (filter) => ledger.changes(filter),
-    story: async (changeId) => ledger.story(changeId),
+    history: {
+      events: async (filter) => ({ ...ledger.events(filter), unanswered: [] }),
+      changes: async (filter) => ({ ...sliceOf(ledger.changes(filter), filter.limit), unanswered: [] }),
+      story: async (_, changeId) => ledger.story(changeId),
+    },
     async readiness() {
       const reasons: string[] = []
       if (draining) reasons.push('the gateway is stopping')

@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { registry } from '../adapters/index.ts'
-import { deriveAuditKeys, parseAuditKey } from './audit-keys.ts'
-import { readConfig } from './config.ts'
-import { type Level, logLevels, openLog } from './log.ts'
+import { openLog } from './log.ts'
 import { startNodeGateway } from './node-gateway.ts'
+import { readSettings } from './settings.ts'
 
 /** Prints every fault of the surroundings at once, by name and never by value, and ends the process. */
 function refuseToStart(faults: string[]): never {
@@ -12,44 +11,34 @@ function refuseToStart(faults: string[]): never {
 }
 
 const { env } = process
-const faults: string[] = []
-
-const level = env['LOG_LEVEL'] ?? 'info'
-if (!(logLevels as readonly string[]).includes(level))
-  faults.push(`LOG_LEVEL is none of ${logLevels.join(', ')}`)
+const ownFaults: string[] = []
 
 const port = Number(env['PORT'] ?? 8787)
-if (!Number.isInteger(port) || port < 0 || port > 65535) faults.push('PORT is no port number')
+if (!Number.isInteger(port) || port < 0 || port > 65535) ownFaults.push('PORT is no port number')
 
-const auditKey = parseAuditKey(env['AUDIT_KEY'] ?? '')
-if (!auditKey) faults.push('AUDIT_KEY must be 32 bytes in base64; make one with: openssl rand -base64 32')
-
-function readFileOrFault(name: string): string {
-  const path = env[name]
+function readDocument(): string | undefined {
+  const path = env['GATEWAY_CONFIG']
   if (!path) {
-    faults.push(`${name} must name the configuration file`)
-    return ''
+    ownFaults.push('GATEWAY_CONFIG must name the configuration file')
+    return undefined
   }
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    faults.push(`${name} names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`)
-    return ''
+    const { code } = error as NodeJS.ErrnoException
+    ownFaults.push(`GATEWAY_CONFIG names a file that cannot be read (${code})`)
+    return undefined
   }
 }
-const text = readFileOrFault('GATEWAY_CONFIG')
-const config = text === '' ? undefined : readConfig(text, env, registry)
-if (config && !config.ok)
-  faults.push(...config.faults.map(({ path, detail }) => `configuration ${path}: ${detail}`))
 
-if (faults.length > 0 || !auditKey || !config?.ok) refuseToStart(faults)
+const { level, faults, settings } = readSettings(env, readDocument(), registry)
+if (ownFaults.length > 0 || !settings) refuseToStart([...ownFaults, ...faults])
 
-const log = openLog(level as Level, (line) => void process.stdout.write(line))
+const log = openLog(level, (line) => void process.stdout.write(line))
 try {
   const gateway = await startNodeGateway({
-    config: config.value,
+    ...settings,
     registry,
-    keys: deriveAuditKeys(auditKey),
     database: env['DATABASE'] ?? 'data/gateway.db',
     port,
     host: env['HOST'] ?? '127.0.0.1',
@@ -61,7 +50,7 @@ try {
       void gateway.close().then(() => process.exit(0))
     })
   }
-  log.info('listening', { url: gateway.url, connections: [...config.value.connections.keys()].join(' ') })
+  log.info('listening', { url: gateway.url, connections: [...settings.config.connections.keys()].join(' ') })
 } catch (error) {
   refuseToStart([error instanceof Error ? error.message : 'unknown fault'])
 }

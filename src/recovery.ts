@@ -38,18 +38,20 @@ export async function recover(tools: ChangeTools): Promise<void> {
     ledger.changes({ connections: [connection.name], states: [state], limit: ROUND })
   // Apart, so that many that are unknown never keep one that is open from being looked at.
   const open = [...inState('in_flight'), ...inState('unknown')]
-  await Promise.all(
-    open
-      .filter(({ id }) => !tools.live.has(id))
-      .map(async (record) => {
-        const line = `${record.kind} ${record.resource}`
-        try {
-          await tools.queue.run(line, null, new Deadline(LOOK_MS), () => settleOne(tools, record))
-        } catch (error) {
-          tools.log.error('change not settled', { changeId: record.id, error: String(error) })
-        }
-      }),
-  )
+    .filter(({ id }) => !tools.live.has(id))
+    .values()
+  /** Goes on with the next as long as there is one. More at once would wait for a connection, and look at nothing. */
+  async function look(): Promise<void> {
+    for (const record of open) {
+      const line = `${record.kind} ${record.resource}`
+      try {
+        await tools.queue.run(line, null, new Deadline(LOOK_MS), () => settleOne(tools, record))
+      } catch (error) {
+        tools.log.error('change not settled', { changeId: record.id, error: String(error) })
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: tools.looksAtOnce }, look))
 }
 
 async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void> {

@@ -22,8 +22,8 @@ export type Answer =
   /** `sent: false` is a proof that no byte of the request reached the provider. */
   | { received: false; sent: boolean; detail: string }
 
-/** Bytes of an answer that are read: a list may be long, a single resource is not. */
-const MAX_BYTES = { GET: 16 << 20, other: 1 << 20 }
+/** Bytes of an answer that are read. */
+const MAX_BYTES = { list: 16 << 20, single: 1 << 20 }
 
 /**
  * The URL of a request, or undefined when the finished URL is not what the template says. It is compared as text after
@@ -140,7 +140,7 @@ export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown)
     }
     const received = { status: response.status, headers: Object.fromEntries(response.headers) }
     try {
-      const text = await readText(response, request.method === 'GET' ? MAX_BYTES.GET : MAX_BYTES.other)
+      const text = await readText(response, request.list ? MAX_BYTES.list : MAX_BYTES.single)
       return { received: true, response: { ...received, body: parseJson(text) } }
     } catch {
       return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }

@@ -6,7 +6,17 @@ declare module 'cloudflare:workers' {
   interface DurableObjectState {
     id: { name?: string }
     storage: {
-      sql: { exec(query: string): unknown }
+      sql: {
+        exec(query: string): unknown
+        /** Bytes. */
+        readonly databaseSize: number
+      }
+      /** Synchronous, beside the tables; written together with them. */
+      kv: {
+        get(key: string): unknown
+        put(key: string, value: boolean): void
+        list(options: { prefix: string }): Iterable<[string, unknown]>
+      }
       /** There is one alarm per object; this replaces it. Epoch milliseconds. */
       setAlarm(at: number): Promise<void>
     }

@@ -15,10 +15,4 @@ export const differences = {
     node: { status: 503, slug: 'upstream-unavailable', outcome: 'not_sent', attempts: 3 },
     workerd: { status: 504, slug: 'outcome-unknown', outcome: 'unknown', attempts: 2 },
   }),
-  /** The history of a connection that was taken out of the configuration, in a list that names no connection. */
-  removedConnections: difference({
-    why: 'each connection has storage of its own on Workers, and only configured ones are asked; naming it shows it',
-    node: { listed: true },
-    workerd: { listed: false },
-  }),
 }

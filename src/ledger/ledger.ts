@@ -82,6 +82,13 @@ export interface ChangeFilter extends Filter {
   change?: string
 }
 
+/** Part of a list. */
+export interface Slice<T> {
+  rows: T[]
+  /** Whether nothing that matches is older than the last row. */
+  complete: boolean
+}
+
 /** What the gateway knows of a resource by itself. */
 export interface ResourceRecord {
   applied: JsonObject
@@ -90,8 +97,8 @@ export interface ResourceRecord {
 
 export interface Ledger {
   append(entry: Entry): Promise<AuditEvent>
-  /** Newest first. */
-  events(filter: EventFilter): AuditEvent[]
+  /** Newest first. It may end before the limit when the events are large; at least one is returned where one matches. */
+  events(filter: EventFilter): Slice<AuditEvent>
   /** Newest first. */
   changes(filter: ChangeFilter): ChangeRecord[]
   /** The events of one change in the order of their chain. */
@@ -115,6 +122,10 @@ const FINAL: ReadonlySet<ChangeState> = new Set(['applied', 'rejected', 'superse
 const KEY_LIFETIME = 24 * 60 * 60 * 1000
 /** Expired keys that one append clears away at the most, so that no append is slow. */
 const KEYS_CLEARED = 20
+
+/** Characters after which a slice of events ends, and events read at a time: a slice has to fit into one RPC (32 MiB). */
+const SLICE_SIZE = 4 * 1024 * 1024
+const BATCH = 16
 
 /** One placeholder per column, named like it: the row's type is the insert's. */
 const placeholders = <T extends Record<string, unknown>>(columns: T) =>
@@ -329,20 +340,29 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     append: (entry) => commit(() => write(entry)),
 
     events(filter) {
-      return db
-        .select()
-        .from(audit)
-        .where(
-          and(
-            ...common(audit, filter),
-            filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
-            filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
-          ),
-        )
-        .orderBy(desc(audit.id))
-        .limit(filter.limit)
-        .all()
-        .map(toEvent)
+      const batch = (before: string | undefined, limit: number) =>
+        db
+          .select()
+          .from(audit)
+          .where(
+            and(
+              ...common(audit, { ...filter, ...(before !== undefined && { before }) }),
+              filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
+              filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
+            ),
+          )
+          .orderBy(desc(audit.id))
+          .limit(limit)
+          .all()
+      const rows: AuditEvent[] = []
+      for (let size = 0; rows.length < filter.limit && size < SLICE_SIZE;) {
+        const asked = Math.min(BATCH, filter.limit - rows.length)
+        const found = batch(rows.at(-1)?.id ?? filter.before, asked)
+        for (const row of found) size += row.fields.length + (row.upstream?.length ?? 0)
+        rows.push(...found.map(toEvent))
+        if (found.length < asked) return { rows, complete: true }
+      }
+      return { rows, complete: false }
     },
 
     changes(filter) {

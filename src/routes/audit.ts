@@ -1,17 +1,16 @@
 import { z } from '@hono/zod-openapi'
 import { allowedFields, type Caller, mayDo, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
+import type { History } from '../history.ts'
 import type { AuditEvent, Outcome } from '../ledger/event.ts'
-import type { EventFilter } from '../ledger/ledger.ts'
 import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, type Result } from '../problems.ts'
-import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
+import { historyFilter, historyPage, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface AuditRouteParts {
   config: Config
-  /** Newest first, over all connections. */
-  events(filter: EventFilter): Promise<AuditEvent[]>
+  history: History
 }
 
 const query = historyQuery.extend({ outcome: z.enum(outcomes).optional() })
@@ -28,18 +27,16 @@ function visibleTo(caller: Caller, event: AuditEvent): AuditEvent | undefined {
   return eventFor(event, allowedFields(caller, 'audit', kind, resource))
 }
 
-async function list(
-  { config, events }: AuditRouteParts,
-  { caller, query: asked }: CallerContext,
-): Promise<Result<Response>> {
+async function list({ config, history }: AuditRouteParts, context: CallerContext): Promise<Result<Response>> {
+  const { caller, query: asked } = context
   if (!mayUse(caller, 'audit')) return refuse('forbidden', 'the caller may not read the audit')
   const outcome = asked['outcome'] as Outcome | undefined
   const filter = { ...historyFilter(config, asked), ...(outcome !== undefined && { outcome }) }
   return ok(
     await historyPage(
-      asked,
+      context,
       filter,
-      (page) => events({ ...filter, ...page }),
+      (page) => history.events({ ...filter, ...page }),
       (event) => visibleTo(caller, event),
     ),
   )
@@ -81,17 +78,8 @@ export function auditOperations(parts: AuditRouteParts): Operation[] {
       summary: 'List audit events, newest first',
       description: 'Who changed what, and what really happened. Secrets appear as keyed fingerprints only.',
       query,
-      success: {
-        200: {
-          description: 'One page. It may hold fewer events than `limit` and still have a next one.',
-          content: {
-            'application/json': {
-              schema: z.object({ data: z.array(eventSchema), nextCursor: z.string().nullable() }),
-            },
-          },
-        },
-      },
-      problems: ['audit-unavailable'],
+      success: pageOf(eventSchema, 'events'),
+      problems: [],
       handle: (context) => list(parts, context),
     },
   ]

@@ -2,22 +2,19 @@ import { z } from '@hono/zod-openapi'
 import { allowedFields, type Caller, isVisible, mayDo, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
-import type { AuditEvent } from '../ledger/event.ts'
-import type { ChangeFilter, ChangeRecord, ChangeState } from '../ledger/ledger.ts'
+import type { History } from '../history.ts'
+import type { ChangeRecord, ChangeState } from '../ledger/ledger.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, refuseFields, type Result } from '../problems.ts'
 import { bodyPointer, isClean } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
-import { historyFilter, historyPage, historyQuery, outcomes } from './history.ts'
+import { historyFilter, historyPage, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface ChangeRouteParts {
   config: Config
   actor(connection: string): Actor | undefined
-  /** Newest first, over all connections. */
-  changes(filter: ChangeFilter): Promise<ChangeRecord[]>
-  /** The events of one change, oldest first; empty where there is none. */
-  story(changeId: string): Promise<AuditEvent[]>
+  history: History
 }
 
 const states = ['in_flight', ...outcomes] as const
@@ -25,6 +22,9 @@ const query = historyQuery.extend({
   outcome: z.enum(states).optional().openapi({ description: 'The state.' }),
 })
 
+const SILENT = refuse('not-ready', 'a connection that may hold the change does not answer', {
+  retryAfterSeconds: 1,
+})
 const ABSENT = 'there is no such change, or none that this caller can see'
 
 const resolution = z
@@ -67,16 +67,17 @@ const present = ({ id, connection, kind, resource, actor, state, since }: Change
 })
 
 async function list(
-  { config, changes }: ChangeRouteParts,
-  { caller, query: asked }: CallerContext,
+  { config, history }: ChangeRouteParts,
+  context: CallerContext,
 ): Promise<Result<Response>> {
+  const { caller, query: asked } = context
   if (!mayUse(caller, 'read')) return refuse('forbidden', 'the caller may not read changes')
   const state = asked['outcome'] as ChangeState | undefined
   const filter = { ...historyFilter(config, asked), ...(state !== undefined && { states: [state] }) }
   const page = await historyPage(
-    asked,
+    context,
     filter,
-    (at) => changes({ ...filter, ...at }),
+    (at) => history.changes({ ...filter, ...at }),
     (record) => (mayDo(caller, 'read', record.kind, record.resource) ? present(record) : undefined),
   )
   return ok(page)
@@ -84,12 +85,15 @@ async function list(
 
 /** The change's record, if the caller can see its resource at all. */
 async function find(
-  { changes }: ChangeRouteParts,
+  { history }: ChangeRouteParts,
   caller: Caller,
   id: string,
 ): Promise<Result<ChangeRecord>> {
-  const [record] = await changes({ change: id, limit: 1 })
-  return record && isVisible(caller, record.kind, record.resource) ? ok(record) : refuse('not-found', ABSENT)
+  // The id does not tell the connection, so all of them are asked.
+  const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [] })
+  const [record] = rows
+  if (record && isVisible(caller, record.kind, record.resource)) return ok(record)
+  return !record && unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
 }
 
 async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
@@ -105,9 +109,11 @@ async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise
 async function tell(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
   const found = await find(parts, caller, id)
   if (!found.ok) return found
-  const { kind, resource } = found.value
+  const { connection, kind, resource } = found.value
   const mayRead = allowedFields(caller, 'read', kind, resource)
-  const events = (await parts.story(id)).map((event) => eventFor(event, mayRead))
+  const story = await parts.history.story(connection, id)
+  if (!story) return SILENT
+  const events = story.map((event) => eventFor(event, mayRead))
   const body = { ...present(found.value), events }
   return ok(new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } }))
 }
@@ -151,16 +157,7 @@ export function changeOperations(parts: ChangeRouteParts): Operation[] {
       tag: 'Changes',
       summary: 'List changes, newest first',
       query,
-      success: {
-        200: {
-          description: 'One page. It may hold fewer changes than `limit` and still have a next one.',
-          content: {
-            'application/json': {
-              schema: z.object({ data: z.array(changeSchema), nextCursor: z.string().nullable() }),
-            },
-          },
-        },
-      },
+      success: pageOf(changeSchema, 'changes'),
       problems: [],
       handle: (context) => list(parts, context),
     },

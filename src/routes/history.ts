@@ -1,5 +1,8 @@
 import { z } from '@hono/zod-openapi'
+import { touchesConnection } from '../auth.ts'
 import type { Config } from '../config.ts'
+import type { Gathered } from '../history.ts'
+import type { CallerContext } from '../operation.ts'
 
 /** What the lists of events and of changes have in common: their filters, and pages of what the caller may see. */
 
@@ -9,6 +12,8 @@ const MAX_LIMIT = 1000
 const BATCH = 500
 /** Rows that one request reads at the most; the cursor goes on from there. */
 const MAX_SCAN = 10_000
+/** Characters after which a page ends before its limit. */
+const MAX_PAGE = 8 * 1024 * 1024
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
@@ -61,30 +66,67 @@ export function historyFilter({ connections }: Config, query: Record<string, str
   }
 }
 
-/** One page of what `show` leaves, newest first. It may hold less than the limit and still have a next one. */
-export async function historyPage<T extends { id: string }, S>(
-  query: Record<string, string>,
+export const pageOf = (item: z.ZodType, things: string) => ({
+  200: {
+    description: `One page. It may hold fewer ${things} than \`limit\` and still have a next one.`,
+    content: {
+      'application/json': {
+        schema: z.object({
+          data: z.array(item),
+          nextCursor: z.string().nullable(),
+          unanswered: z.array(z.string()).openapi({
+            description: `Connections that did not answer in time: their ${things} are missing from this page. Ask again, with the same cursor.`,
+            example: [],
+          }),
+        }),
+      },
+    },
+  },
+})
+
+/** One page of what `show` leaves, newest first. */
+export async function historyPage<T extends { id: string }>(
+  { caller, query }: CallerContext,
   filter: { connections?: readonly string[] },
-  read: (page: { before?: string; limit: number }) => Promise<T[]>,
-  show: (row: T) => S | undefined,
+  read: (page: { before?: string; limit: number; except: string[] }) => Promise<Gathered<T>>,
+  show: (row: T) => unknown,
 ): Promise<Response> {
   const limit = Number(query['limit'] ?? DEFAULT_LIMIT)
-  const data: S[] = []
+  const shown: string[] = []
+  let size = 0
   let before = query['cursor']
   let more = filter.connections?.length !== 0
-  for (let scanned = 0; more && data.length < limit && scanned < MAX_SCAN; scanned += BATCH) {
-    const batch = await read({ ...(before !== undefined && { before }), limit: BATCH })
-    more = batch.length === BATCH
-    for (const row of batch) {
-      if (data.length === limit) {
+  const except: string[] = []
+  for (
+    let scanned = 0;
+    more && shown.length < limit && scanned < MAX_SCAN && size < MAX_PAGE;
+    scanned += BATCH
+  ) {
+    const { rows, complete, unanswered } = await read({
+      ...(before !== undefined && { before }),
+      limit: BATCH,
+      except,
+    })
+    except.push(...unanswered)
+    more = !complete
+    for (const row of rows) {
+      if (shown.length === limit || size >= MAX_PAGE) {
         more = true
         break
       }
       before = row.id
-      const shown = show(row)
-      if (shown !== undefined) data.push(shown)
+      const item = show(row)
+      if (item === undefined) continue
+      const text = JSON.stringify(item)
+      size += text.length
+      shown.push(text)
     }
   }
-  const body = { data, nextCursor: more && before !== undefined ? before : null }
-  return new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } })
+  const nextCursor = more && before !== undefined ? before : null
+  // `_gateway`, which no rule speaks of, knows of the connections that are configured no more.
+  const unanswered = except.filter((name) => name.startsWith('_') || touchesConnection(caller, name))
+  const rest = JSON.stringify({ nextCursor, unanswered })
+  // Joined as text: the rows were serialized to be measured.
+  const body = `{"data":[${shown.join()}],${rest.slice(1)}`
+  return new Response(body, { headers: { 'content-type': 'application/json' } })
 }

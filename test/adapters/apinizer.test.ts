@@ -34,7 +34,7 @@ test('takes names of projects and credentials as they are, up to a length', () =
 describe('a read', () => {
   test('asks for the list of the project: there is no other read', () => {
     const request = credential.spec.read?.request({ projectName: 'My Project', username: 'api-user' })
-    expect(request).toMatchObject({ method: 'GET', headers: {} })
+    expect(request).toMatchObject({ method: 'GET', headers: {}, list: true })
     expect(request && pathFor(request)).toBe('/apiops/projects/My%20Project/credentials/')
   })
 

@@ -172,6 +172,7 @@ function shapesOf(kind: Kind, capabilities: AnyCapabilities) {
       ref: z.record(z.string(), z.string().min(1)),
       headers: z.record(z.string().regex(/^[a-z-]+$/), z.string().min(1)),
       body: body.optional(),
+      list: z.literal(true).optional(),
     })
     .refine(({ template, ref }) => parametersOf(template).every((name) => name in ref), {
       error: 'a parameter of the template is not in the ref',

@@ -64,7 +64,7 @@ function ledgerContract(driver: string, open: () => OpenDatabase): void {
     const rows = () => database.db.all<Row>(sql`SELECT rowid, * FROM audit ORDER BY rowid`)
 
     function expectWhole(chain: string, length: number) {
-      const events = ledger.events({ connections: [chain], limit: 1000 }).toReversed()
+      const events = ledger.events({ connections: [chain], limit: 1000 }).rows.toReversed()
       expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length }, (_, index) => index + 1))
       expect(events.map(({ previous }) => previous)).toEqual([
         GENESIS,
@@ -96,7 +96,10 @@ function ledgerContract(driver: string, open: () => OpenDatabase): void {
 
       test('whose events come back as they were appended', async () => {
         const event = await append({ reason: 'Grund: „Rotation“', alias: 'billing-worker', widens: true })
-        expect(ledger.events({ connections: [connection], limit: 10 })).toEqual([event])
+        expect(ledger.events({ connections: [connection], limit: 10 })).toEqual({
+          rows: [event],
+          complete: true,
+        })
         expect(event).toMatchObject({ reason: 'Grund: „Rotation“', alias: 'billing-worker', widens: true })
       })
 
@@ -294,7 +297,7 @@ describe('a database file that is locked for writing', () => {
     const late = Array.from({ length: 3 }, () => ledger.append({ connection: 'main', draft: draftOf() }))
     const results = await Promise.allSettled(late)
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected'])
-    expect(ledger.events({ limit: 10 })).toHaveLength(1)
+    expect(ledger.events({ limit: 10 }).rows).toHaveLength(1)
     held.release()
     const next = await ledger.append({ connection: 'main', draft: draftOf() })
     expect(next.seq).toBe(2)

@@ -2,7 +2,7 @@
 declare module 'cloudflare:workers' {
   /** The entry's own exports, as another Worker would reach them. */
   export const exports: { default: { fetch(request: Request): Promise<Response> } }
-  export const env: import('../../src/worker.ts').Env
+  export const env: import('../../src/worker-environment.ts').Env
 }
 
 declare module 'cloudflare:test' {
@@ -11,9 +11,14 @@ declare module 'cloudflare:test' {
   /** Runs `task` inside the object, with its storage. */
   export function runInDurableObject<T>(
     stub: unknown,
-    task: (object: unknown, state: { storage: { sql: Sql } }) => T,
-  ): Promise<T>
+    task: (object: unknown, state: State) => T,
+  ): Promise<Awaited<T>>
+  interface State {
+    storage: { sql: Sql }
+    blockConcurrencyWhile<T>(open: () => Promise<T>): Promise<T>
+  }
   interface Sql {
+    readonly databaseSize: number
     exec(query: string): { toArray(): Record<string, unknown>[] }
   }
 }

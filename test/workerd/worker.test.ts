@@ -1,11 +1,23 @@
 import { gatewayFetch } from '#gateway'
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
+import { v7 as uuidv7 } from 'uuid'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import migrations from '../../migrations/migrations.js'
+import type { ConnectionObject } from '../../src/worker-object.ts'
 import worker from '../../src/worker.ts'
 import { keys } from '../configuration.ts'
-import { eventsOf, get, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
+import {
+  eventsOf,
+  get,
+  mintApinizer,
+  mintCommerceLayer,
+  mintDiscue,
+  providers,
+  put,
+} from '../gateway-calls.ts'
+
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -109,10 +121,108 @@ describe('an object', () => {
     ])
   })
 
-  test('that does not answer fails the whole audit instead of leaving a gap', async () => {
+  test('that fails or keeps silent is named in the lists, which hold what the others know', async () => {
+    const key = await mintDiscue()
+    const { body } = await put(`/credentials/discue:${key}`, { name: `a.${key}` })
     await stored('cl-hiding', 'DROP TABLE audit')
-    expect((await get('/audit')).status).toBe(500)
-    expect((await get('/audit?connection=discue')).status).toBe(200)
+    await stored('cl-hiding', 'DROP TABLE changes')
+    const silent = runInDurableObject(env.CONNECTIONS.getByName('cl-reader'), (_, state) =>
+      state.blockConcurrencyWhile(() => pause(10_000)),
+    )
+    const missing = {
+      unanswered: expect.toSatisfy((names) => names.toSorted().join() === 'cl-hiding,cl-reader'),
+    }
+    const list = (path: string) => get(`${path}?resource=discue:${key}`)
+    await expect
+      .poll(() => list('/audit'), { timeout: 10_000 })
+      .toMatchObject({
+        status: 200,
+        body: { ...missing, data: [{ outcome: 'applied' }, { type: 'intent' }] },
+      })
+    expect(await list('/changes')).toMatchObject({
+      status: 200,
+      body: { ...missing, data: [{ id: body.changeId }] },
+    })
+    expect((await get('/audit?connection=discue')).body.unanswered).toEqual([])
+    // What the caller's rules do not touch is not named either.
+    const theirs = await get(`/audit?resource=discue:${key}`, { key: keys.auditor })
+    expect(theirs.body).toMatchObject({ data: [{}, {}], unanswered: [] })
+
+    expect((await get(`/changes/${body.changeId}`)).status).toBe(200)
+    // Somebody who did not answer may hold it: nobody can say that it does not exist.
+    const nowhere = await get(`/changes/${uuidv7()}`)
+    expect([nowhere.status, nowhere.body.type]).toEqual([503, '/problems/not-ready'])
+    await silent
+  })
+
+  test('of a connection that is configured no more stays in the lists', async () => {
+    const resource = `cl-careful:${await mintCommerceLayer('roles', { name: 'Before' })}`
+    const { body } = await get(`/roles/${resource}`)
+    const careful = { headers: { 'if-match': body.etag } }
+    expect((await put(`/roles/${resource}`, { name: 'After' }, careful)).status).toBe(200)
+    const without = JSON.parse(config)
+    delete without.connections['cl-careful']
+    const init = { headers: { 'x-api-key': keys.admin } }
+    for (const query of ['', '?connection=cl-careful']) {
+      const listed = await fetchWith({ GATEWAY_CONFIG: JSON.stringify(without) }, `/changes${query}`, init)
+      const { data } = (await listed.json()) as { data: { resource: string }[] }
+      expect(data.map(({ resource }) => resource)).toContain(resource)
+    }
+  })
+
+  test('is not made for a connection that never was', async () => {
+    expect((await get('/audit?connection=never-was')).body).toEqual({
+      data: [],
+      nextCursor: null,
+      unanswered: [],
+    })
+    const enlisted = await runInDurableObject(env.CONNECTIONS.getByName('_gateway'), (object) =>
+      (object as ConnectionObject).enlisted(),
+    )
+    expect(enlisted).toContain('discue')
+    expect(enlisted).not.toContain('never-was')
+  })
+
+  test('asks its provider no more than six things at once', async () => {
+    const ids = await Promise.all(Array.from({ length: 14 }, () => mintDiscue()))
+    const { discue } = providers()
+    const delayBeforeMs = 300
+    await Promise.all(
+      ids.map((id) => discue.fault({ delayBeforeMs }, { match: { method: 'PUT', path: id }, times: null })),
+    )
+    const replies = await Promise.all(ids.map((id) => put(`/credentials/discue:${id}`, { name: `b.${id}` })))
+    expect(replies.map(({ status }) => status)).toEqual(ids.map(() => 200))
+    const arrivals = (await discue.requests())
+      .filter(({ method, path }) => method === 'PUT' && ids.some((id) => path.includes(id)))
+      .map(({ at }) => Date.parse(at))
+      .toSorted((a, b) => a - b)
+    expect(arrivals).toHaveLength(14)
+    for (const [index, at] of arrivals.slice(6).entries()) {
+      // The one that came six places earlier has been answered. A clock tick may be lost on either side.
+      expect(at - (arrivals[index] ?? 0)).toBeGreaterThanOrEqual(delayBeforeMs - 2)
+    }
+  })
+
+  test('that is almost full begins nothing new, and is read as before', async () => {
+    const id = `apinizer-login:${(await mintApinizer()).id.split(':').slice(1).join(':')}`
+    const sizes: number[] = []
+    const stub = env.CONNECTIONS.getByName('apinizer-login')
+    const pretend = (size?: number) =>
+      runInDurableObject(stub, (_, { storage: { sql } }) => {
+        sizes.push(sql.databaseSize)
+        if (size === undefined) delete (sql as { databaseSize?: number }).databaseSize
+        else Object.defineProperty(sql, 'databaseSize', { value: size, configurable: true })
+      })
+    await pretend(9_999_000_000)
+    const refused = await put(`/credentials/${id}`, { description: 'x', secret: 'a-new-password' })
+    expect([refused.status, refused.body.type]).toEqual([503, '/problems/audit-unavailable'])
+    expect((await get(`/credentials/${id}`)).status).toBe(200)
+    expect(await eventsOf(id)).toEqual([])
+    await pretend()
+    expect((await put(`/credentials/${id}`, { description: 'x', secret: 'a-new-password' })).status).toBe(200)
+    await pretend()
+    expect(sizes).toEqual([expect.any(Number), 9_999_000_000, expect.any(Number)])
+    expect(sizes[0]).toBeLessThan(1e6)
   })
 
   test('whose audit was written with another key takes no change', async () => {

@@ -1,0 +1,38 @@
+import type { AuditEvent } from './ledger/event.ts'
+import type { ChangeFilter, ChangeRecord, EventFilter, Slice } from './ledger/ledger.ts'
+
+/** What several stores answered together, newest first. */
+export interface Gathered<T> extends Slice<T> {
+  /** Connections that gave no answer: what they hold is missing from the rows. */
+  unanswered: string[]
+}
+
+interface Except {
+  /** Connections that are not asked, because they gave no answer a moment ago. */
+  except: readonly string[]
+}
+
+/** The events and changes of all connections, wherever each of them is kept. */
+export interface History {
+  events(filter: EventFilter & Except): Promise<Gathered<AuditEvent>>
+  changes(filter: ChangeFilter & Except): Promise<Gathered<ChangeRecord>>
+  /** The events of one change, oldest first; undefined when its connection gives no answer. */
+  story(connection: string, changeId: string): Promise<AuditEvent[] | undefined>
+}
+
+export const sliceOf = <T>(rows: T[], limit: number): Slice<T> => ({ rows, complete: rows.length < limit })
+
+/** One list out of many. What lies below the end of a slice that goes on is left for the next page. */
+export function mergeSlices<T extends { id: string }>(slices: Slice<T>[], limit: number): Slice<T> {
+  const unfinished = slices.filter(({ complete }) => !complete)
+  const horizon =
+    unfinished
+      .map(({ rows }) => rows.at(-1)?.id ?? '')
+      .toSorted()
+      .at(-1) ?? ''
+  const rows = slices
+    .flatMap((slice) => slice.rows)
+    .filter(({ id }) => id >= horizon)
+    .toSorted((a, b) => (a.id < b.id ? 1 : -1))
+  return { rows: rows.slice(0, limit), complete: unfinished.length === 0 && rows.length <= limit }
+}

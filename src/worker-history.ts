@@ -1,0 +1,52 @@
+import type { Config } from './config.ts'
+import { Deadline } from './deadline.ts'
+import { type Gathered, type History, mergeSlices } from './history.ts'
+import type { Slice } from './ledger/ledger.ts'
+import type { Log } from './log.ts'
+import type { Env } from './worker-environment.ts'
+import { type ConnectionObject, GATEWAY, objectOf } from './worker-object.ts'
+
+/** How long one object may take to answer for its part of a list. Milliseconds. */
+const PATIENCE = 3000
+
+/** The history of all connections, each kept in its own object: asked together, merged by the time-ordered ids. */
+export function workerHistory(env: Env, config: Config, log: Log): History {
+  /** The answer, or undefined when the object fails or keeps silent. */
+  async function ask<T>(
+    name: string,
+    question: (object: ConnectionObject) => Promise<T>,
+  ): Promise<T | undefined> {
+    const asked = question(objectOf(env, name)).catch((error) => {
+      log.error('connection lost', { connection: name, error: String(error) })
+      return undefined
+    })
+    const answer = await new Deadline(PATIENCE).within(asked)
+    if (answer === undefined) log.warn('history without a connection', { connection: name })
+    return answer
+  }
+
+  async function gather<T extends { id: string }>(
+    {
+      connections,
+      except,
+      limit,
+    }: { connections?: readonly string[]; except: readonly string[]; limit: number },
+    question: (object: ConnectionObject) => Promise<Slice<T>>,
+  ): Promise<Gathered<T>> {
+    // A connection that is no longer configured keeps its history; `_gateway` knows which there are.
+    const present = connections?.every((name) => config.connections.has(name)) || except.includes(GATEWAY)
+    const former = present ? [] : await ask(GATEWAY, (object) => object.enlisted())
+    const known = new Set([...config.connections.keys(), ...(former ?? [])])
+    const names = [...known].filter((name) => connections?.includes(name) !== false && !except.includes(name))
+    const answers = await Promise.all(names.map(async (name) => ({ name, slice: await ask(name, question) })))
+    const unanswered = answers.filter(({ slice }) => !slice).map(({ name }) => name)
+    const slices = answers.flatMap(({ slice }) => slice ?? [])
+    return { ...mergeSlices(slices, limit), unanswered: former ? unanswered : [...unanswered, GATEWAY] }
+  }
+
+  return {
+    events: ({ except, ...filter }) => gather({ ...filter, except }, (object) => object.events(filter)),
+    changes: ({ except, ...filter }) => gather({ ...filter, except }, (object) => object.changes(filter)),
+    story: (connection, changeId) => ask(connection, (object) => object.story(changeId)),
+  }
+}

@@ -1,0 +1,230 @@
+import { DurableObject } from 'cloudflare:workers'
+import { drizzle } from 'drizzle-orm/durable-sqlite'
+import { migrate } from 'drizzle-orm/durable-sqlite/migrator'
+import { registry } from '../adapters/index.ts'
+import migrations from '../migrations/migrations.js'
+import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
+import { type Actor, createActor, type OwnActor } from './connection.ts'
+import { Deadline } from './deadline.ts'
+import { sliceOf } from './history.ts'
+import type { Emergency } from './ledger/emergency.ts'
+import type { AuditEvent } from './ledger/event.ts'
+import {
+  type ChangeFilter,
+  type ChangeRecord,
+  type EventFilter,
+  type Ledger,
+  openLedger,
+  registerAuditKey,
+  type Slice,
+} from './ledger/ledger.ts'
+import * as schema from './ledger/schema.ts'
+import { ok, type Problem, type Result } from './problems.ts'
+import type { Resolution } from './recovery.ts'
+import { createSend } from './upstream.ts'
+import { type Env, surroundingsOf } from './worker-environment.ts'
+
+/** The object of what belongs to no connection; the name of a connection begins with a letter. */
+export const GATEWAY = '_gateway'
+
+export const MISCONFIGURED: Problem = {
+  slug: 'not-ready',
+  detail: 'the configuration is at fault; the log says where',
+  retryAfterSeconds: 60,
+}
+
+/** What a connection's object answers to: its actor, and its part of the history. */
+export interface ConnectionObject extends Actor {
+  events(filter: EventFilter): Promise<Slice<AuditEvent>>
+  changes(filter: ChangeFilter): Promise<Slice<ChangeRecord>>
+  story(changeId: string): Promise<AuditEvent[]>
+  /** Why it cannot take changes; empty when it can. */
+  faults(): Promise<string[]>
+  /** Asked of `_gateway`: from now on the connection has a history, whether it stays configured or not. */
+  enlist(connection: string): Promise<void>
+  /** Asked of `_gateway`: every connection that has a history. */
+  enlisted(): Promise<string[]>
+}
+
+/** A stub is dead once its object was reset, so every call takes a fresh one. */
+export const objectOf = (env: Env, name: string): ConnectionObject =>
+  env.CONNECTIONS.getByName(name) as ConnectionObject
+
+interface Opened {
+  ledger: Ledger
+  actor: Result<OwnActor>
+  faults: string[]
+}
+
+/**
+ * Requests to the provider that may be under way at once. All requests to an object share its connections, and six may
+ * wait for their response's head (Cloudflare's documentation, Workers limits, simultaneous open connections).
+ */
+const REQUESTS_AT_ONCE = 6
+
+/**
+ * Bytes of storage after which nothing new is begun: an object holds 10 GB (Cloudflare's documentation, Durable Objects
+ * limits), and what is under way then still finds room for its outcome.
+ */
+const FULL = 10e9 - 64e6
+
+/** Keys of the object's key-value storage: that it is enlisted, and, in `_gateway`, the prefix of what is. */
+const ENLISTED = 'enlisted'
+const CONNECTION = 'connection:'
+
+/** How long a change waits to be enlisted. It is tried again with the next one. Milliseconds. */
+const ENLIST_MS = 1000
+
+/** How often open and unknown changes are looked at, as long as there are any. Milliseconds. */
+const RECOVER_EVERY = 5000
+
+/**
+ * One connection: its actor and its part of the audit, in storage of its own. The runtime sends no request to a provider
+ * before everything written up to it is durable (output gates; they do not reach into an open transaction).
+ */
+export class Connection extends DurableObject<Env> implements ConnectionObject {
+  readonly #opened: Promise<Opened>
+  /** Changes under way in this instance. */
+  #running = 0
+  #alarmIsSet = false
+
+  constructor(ctx: DurableObject<Env>['ctx'], env: Env) {
+    super(ctx, env)
+    // Nothing is answered by a store that is not migrated, or not whole.
+    this.#opened = ctx.blockConcurrencyWhile(() => this.#open())
+    ctx.waitUntil(this.#recover())
+  }
+
+  async #open(): Promise<Opened> {
+    const { storage, id } = this.ctx
+    const name = id.name ?? ''
+    const db = drizzle(storage, { schema })
+    await migrate(db, migrations)
+    storage.sql.exec('PRAGMA recursive_triggers = ON')
+    const ledger = openLedger(db, async (write) => db.transaction(write))
+    const refused = (problem: Problem, faults: string[]): Opened => ({
+      ledger,
+      actor: { ok: false, problem },
+      faults,
+    })
+
+    const { log, settings } = surroundingsOf(this.env)
+    if (!settings) return refused(MISCONFIGURED, [MISCONFIGURED.detail])
+    const { config, keys } = settings
+    if (!registerAuditKey(db, keys)) {
+      const detail = `AUDIT_KEY is not the key ${keys.id} that was used before`
+      log.error('audit key exchanged', {
+        object: name,
+        hint: `give a new key a new id: "${keys.id + 1}:<base64>"`,
+      })
+      return refused({ ...MISCONFIGURED, detail }, [detail])
+    }
+    const connection = config.connections.get(name)
+    if (!connection) return refused({ slug: 'not-ready', detail: 'the connection is not configured' }, [])
+    // An error of fetch in workerd never tells whether the request has left.
+    const send = createSend(fetch, () => false)
+    const emergency: Emergency = { keep: () => false, isSick: () => storage.sql.databaseSize > FULL }
+    const requestsAtOnce = REQUESTS_AT_ONCE
+    const actor = createActor(connection, { registry, ledger, emergency, keys, send, requestsAtOnce, log })
+    return { ledger, actor: ok(actor), faults: [] }
+  }
+
+  /** Settles what an earlier instance left open, and comes back as long as anything is. */
+  async #recover(): Promise<void> {
+    const { ledger, actor } = await this.#opened
+    if (!actor.ok) return
+    try {
+      await actor.value.recover()
+    } catch (error) {
+      surroundingsOf(this.env).log.error('recovery failed', {
+        object: this.ctx.id.name,
+        error: String(error),
+      })
+    }
+    const open = ledger.changes({ states: ['in_flight', 'unknown'], limit: 1 })
+    if (this.#running > 0 || open.length > 0) this.#setAlarm()
+  }
+
+  #setAlarm(): void {
+    if (this.#alarmIsSet) return
+    this.#alarmIsSet = true
+    void this.ctx.storage.setAlarm(Date.now() + RECOVER_EVERY)
+  }
+
+  async alarm(): Promise<void> {
+    this.#alarmIsSet = false
+    await this.#recover()
+  }
+
+  change(request: ChangeRequest): Promise<ChangeAnswer> {
+    const work = this.#change(request)
+    // A caller that hangs up ends the call, not the change.
+    this.ctx.waitUntil(work)
+    return work
+  }
+
+  async #change(request: ChangeRequest): Promise<ChangeAnswer> {
+    const { actor } = await this.#opened
+    if (!actor.ok) return actor
+    if (request.dryRun) return actor.value.change(request)
+    await this.#enlist()
+    // Durable before the intent: if this instance ends in the middle, the alarm makes another.
+    this.#running += 1
+    this.#setAlarm()
+    try {
+      return await actor.value.change(request)
+    } finally {
+      this.#running -= 1
+    }
+  }
+
+  /** A connection that is taken out of the configuration stays in the lists: `_gateway` knows of it from its first change on. */
+  async #enlist(): Promise<void> {
+    const { kv } = this.ctx.storage
+    const name = this.ctx.id.name ?? ''
+    if (kv.get(ENLISTED)) return
+    const done = objectOf(this.env, GATEWAY)
+      .enlist(name)
+      .then(
+        () => kv.put(ENLISTED, true),
+        (error) => surroundingsOf(this.env).log.error('not enlisted', { object: name, error: String(error) }),
+      )
+    await new Deadline(ENLIST_MS).within(done)
+  }
+
+  async enlist(connection: string): Promise<void> {
+    this.ctx.storage.kv.put(`${CONNECTION}${connection}`, true)
+  }
+
+  async enlisted(): Promise<string[]> {
+    return [...this.ctx.storage.kv.list({ prefix: CONNECTION })].map(([key]) => key.slice(CONNECTION.length))
+  }
+
+  async read(request: ResourceRequest): ReturnType<Actor['read']> {
+    const { actor } = await this.#opened
+    return actor.ok ? actor.value.read(request) : actor
+  }
+
+  async resolve(resolution: Resolution): Promise<Result<void>> {
+    const { actor } = await this.#opened
+    return actor.ok ? actor.value.resolve(resolution) : actor
+  }
+
+  async events(filter: EventFilter): Promise<Slice<AuditEvent>> {
+    return (await this.#opened).ledger.events(filter)
+  }
+
+  async changes(filter: ChangeFilter): Promise<Slice<ChangeRecord>> {
+    return sliceOf((await this.#opened).ledger.changes(filter), filter.limit)
+  }
+
+  async story(changeId: string): Promise<AuditEvent[]> {
+    return (await this.#opened).ledger.story(changeId)
+  }
+
+  async faults(): Promise<string[]> {
+    const { ledger, faults } = await this.#opened
+    ledger.probe()
+    return faults
+  }
+}
