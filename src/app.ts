@@ -1,10 +1,8 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Registry } from './adapter.ts'
-import { authenticator } from './auth.ts'
-import type { Config } from './config.ts'
+import { type AdmissionParts, createAdmission } from './admission.ts'
 import type { Actor } from './connection.ts'
 import type { History } from './history.ts'
-import type { Log } from './log.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
 import { openApiDocument } from './openapi.ts'
 import { type Problem, ok, refuse, type Result } from './problems.ts'
@@ -17,8 +15,7 @@ import { providerOperations } from './routes/provider.ts'
 import { resourceOperations } from './routes/resource.ts'
 
 /** What the entries hand in: everything that differs between the runtimes. */
-export interface AppParts {
-  config: Config
+export interface AppParts extends AdmissionParts {
   registry: Registry
   actor(connection: string): Actor | undefined
   history: History
@@ -30,13 +27,21 @@ export interface AppParts {
   addressOf(environment: unknown): string | null
   /** Why nothing but health is served. */
   closed?: Problem
-  log: Log
+}
+
+/** What every answer carries. JSON is no page: nothing may be loaded by it, and nobody may frame it. */
+const ALWAYS = {
+  'x-content-type-options': 'nosniff',
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'cross-origin-resource-policy': 'same-origin',
+  'referrer-policy': 'no-referrer',
 }
 
 /** The stateless front: who calls, is it well formed, which connection, pass it on. */
 export function createApp(parts: AppParts): OpenAPIHono {
   const app = new OpenAPIHono()
-  const authenticate = authenticator(parts.config.callers, Date.now)
+  const admit = createAdmission(parts)
   let document: object | undefined
   const operations: Operation[] = [
     ...resourceOperations(parts),
@@ -50,13 +55,16 @@ export function createApp(parts: AppParts): OpenAPIHono {
     }),
   ]
 
-  async function run(operation: Operation, context: OperationContext): Promise<Result<Response>> {
+  async function run(
+    operation: Operation,
+    context: OperationContext,
+    headers: Headers,
+  ): Promise<Result<Response>> {
     const query = readQuery(operation, context.url)
     if (operation.public) return query.ok ? ok(await operation.handle(context)) : query
-    const caller = authenticate(context.request.headers)
-    if (!caller.ok) return caller
-    if (!query.ok) return query
-    return operation.handle({ ...context, query: query.value, caller: caller.value })
+    return admit(context, headers, async (caller) =>
+      query.ok ? operation.handle({ ...context, query: query.value, caller }) : query,
+    )
   }
 
   async function answer(
@@ -69,6 +77,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     const requestId = requestIdOf(request.headers)
     const traceparent = traceparentOf(request.headers)
     const url = new URL(request.url)
+    const headers = new Headers(ALWAYS)
 
     async function dispatch(): Promise<Result<Response>> {
       if (parts.closed && !operation?.path.startsWith('/health/')) return { ok: false, problem: parts.closed }
@@ -81,7 +90,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
       const at = operation.path.split('/').findIndex((part) => part.startsWith('{'))
       const segment = url.pathname.split('/')[at] ?? ''
       const address = parts.addressOf(environment)
-      return run(operation, { request, url, segment, query: {}, requestId, traceparent, address })
+      return run(operation, { request, url, segment, query: {}, requestId, traceparent, address }, headers)
     }
 
     let result: Result<Response>
@@ -93,11 +102,13 @@ export function createApp(parts: AppParts): OpenAPIHono {
       result = refuse('internal-error', 'see the log entry of this request')
     }
     const response = result.ok ? result.value : problemResponse(result.problem, requestId, url.pathname)
-    if (allow) response.headers.set('allow', allow)
-    response.headers.set('x-request-id', requestId)
-    response.headers.set('traceparent', traceparent)
-    response.headers.set('x-content-type-options', 'nosniff')
-    if (!response.headers.has('cache-control')) response.headers.set('cache-control', 'no-store')
+    if (allow) headers.set('allow', allow)
+    headers.set('x-request-id', requestId)
+    headers.set('traceparent', traceparent)
+    for (const [name, value] of headers) {
+      // A page's own policy and caching stand.
+      if (!response.headers.has(name)) response.headers.set(name, value)
+    }
     parts.log.info('request', {
       requestId,
       trace: traceparent.slice(3, 35),

@@ -2,12 +2,14 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Action, CallerConfig, CallerKey, Rule } from './config.ts'
 import { fieldsOf, type Kind } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
+import type { Limit } from './rate-limit.ts'
 
 /** An authenticated internal service and the key it came with. */
 export interface Caller {
   name: string
   keyId: string
   allow: readonly Rule[]
+  limit: Limit | undefined
 }
 
 const KEY = /^cgw_([a-z0-9]{1,32})_[A-Za-z0-9_-]{43}$/
@@ -42,7 +44,7 @@ export function authenticator(callers: readonly CallerConfig[], now: () => numbe
     if (key.expiresAt !== null && Date.parse(key.expiresAt) <= now()) {
       return refuse('unauthenticated', 'the key has expired')
     }
-    return ok({ name: caller.name, keyId: key.id, allow: caller.allow })
+    return ok({ name: caller.name, keyId: key.id, allow: caller.allow, limit: caller.limit })
   }
 }
 
@@ -98,6 +100,10 @@ export const readableFields = (caller: Caller, kind: Kind, id: string): string[]
 
 export const mayUse = (caller: Caller, action: Action): boolean =>
   caller.allow.some((rule) => grants(rule, action))
+
+/** Whether a rule lets the caller audit whatever there is. */
+export const mayAuditAll = (caller: Caller): boolean =>
+  caller.allow.some((rule) => grants(rule, 'audit') && rule.ids.includes('*'))
 
 /** Whether some rule could match an id of the connection. */
 export function touchesConnection(caller: Caller, connection: string): boolean {

@@ -66,6 +66,9 @@ const caller = z.strictObject({
   name: z.string().regex(NAME, 'must be lower-case letters, digits and "-", beginning with a letter'),
   keys: z.array(key).min(1),
   allow: z.array(rule),
+  limit: z
+    .strictObject({ requests: z.int().min(1).max(1e9), seconds: z.int().min(1).max(86_400) })
+    .optional(),
 })
 export type CallerConfig = z.output<typeof caller>
 

@@ -13,6 +13,8 @@ import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
 import { type Problem, refuse } from './problems.ts'
+import { take, type Window } from './rate-limit.ts'
+import { GATEWAY } from './resource-id.ts'
 import { createSend } from './upstream.ts'
 
 export interface NodeGatewayOptions {
@@ -122,8 +124,13 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     ]),
   )
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
-  const recover = async () => void (await everyActor((actor) => actor.recover()))
+  async function recover(): Promise<void> {
+    if (!journal.isSick()) await ledger.flushRefusals()
+    await everyActor((actor) => actor.recover())
+  }
 
+  /** Of the callers that have a limit, which are few and fixed. */
+  const windows = new Map<string, Window>()
   let draining = false
   const stopping = (): Promise<{ ok: false; problem: Problem }> =>
     Promise.resolve(
@@ -141,6 +148,13 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       events: async (filter) => ({ ...ledger.events(filter), unanswered: [] }),
       changes: async (filter) => ({ ...sliceOf(ledger.changes(filter), filter.limit), unanswered: [] }),
       story: async (_, changeId) => ledger.story(changeId),
+    },
+    refused: (connection, attempt) =>
+      ledger.refuse(connection !== null && actors.has(connection) ? connection : GATEWAY, attempt),
+    async takeRequest(caller, limit) {
+      const { window, taken } = take(windows.get(caller), limit, Date.now())
+      windows.set(caller, window)
+      return taken
     },
     async readiness() {
       const reasons: string[] = []

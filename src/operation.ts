@@ -56,7 +56,7 @@ export const problemSchema = z
 
 /** Every operation may answer these; those without a caller never see the first two. */
 const always = ['invalid-id', 'invalid-query', 'internal-error', 'not-ready'] as const
-const withCaller = ['unauthenticated', 'invalid-header', 'forbidden'] as const
+const withCaller = ['unauthenticated', 'invalid-header', 'forbidden', 'rate-limited'] as const
 
 /** A problem document as the API reference shows it. */
 function example(slug: ProblemSlug, path: string) {

@@ -1,3 +1,5 @@
+import type { Denied } from './denial.ts'
+
 /**
  * Every way the gateway can refuse or fail, in one table. Handlers answer from it, the OpenAPI document lists its
  * statuses, and `/problems/{slug}` serves its text (RFC 9457: `type` should lead to a page for people).
@@ -167,6 +169,12 @@ export const problems = {
     'The provider could not be reached. Nothing was sent.',
     true,
   ),
+  'rate-limited': entry(
+    429,
+    'Rate limited',
+    'The caller has used up the requests that its operator grants it. `RateLimit` and `Retry-After` say when there will be more.',
+    true,
+  ),
   'upstream-rate-limited': entry(
     503,
     'Rate limited by the provider',
@@ -212,6 +220,8 @@ export interface Problem {
   outcome?: string
   /** Further response headers. */
   headers?: Record<string, string>
+  /** Set where the caller was refused for who it is; never part of a reply. */
+  denied?: Denied
   /** Further members of the problem document (RFC 9457 §3.2), such as `deployment`. */
   extension?: Record<string, unknown>
 }

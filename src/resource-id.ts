@@ -12,6 +12,9 @@ export interface ResourceAddress {
 
 export const NAME = /^[a-z][a-z0-9-]{0,62}$/
 
+/** Whose the events are that belong to no connection: no connection can have this name. */
+export const GATEWAY = '_gateway'
+
 /** Percent-encodes everything outside RFC 3986's unreserved characters, with upper-case hex. */
 export const encodePart = (part: string): string =>
   encodeURIComponent(part).replace(/[!'()*]/g, (c) => '%' + c.charCodeAt(0).toString(16).toUpperCase())

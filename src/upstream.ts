@@ -120,19 +120,23 @@ export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown)
     } catch {
       return { received: false, sent: false, detail: 'the credentials do not fit into a header' }
     }
+    const late = new AbortController()
+    // Cleared below, which `AbortSignal.timeout` cannot be: a timer left behind keeps a Durable Object in memory, and billed.
+    const timer = setTimeout(() => late.abort(), Math.max(1, Math.ceil(request.timeoutMs)))
     let response: Response
     try {
       response = await client.raw(url.href, {
         method: request.method,
         headers,
         ...(request.body !== undefined && { body: serialize(request.body, request.encoding ?? 'json') }),
-        signal: AbortSignal.timeout(Math.max(1, Math.ceil(request.timeoutMs))),
+        signal: late.signal,
         redirect: 'manual',
         retry: false,
         ignoreResponseError: true,
         responseType: 'stream',
       })
     } catch (error) {
+      clearTimeout(timer)
       // The error holds headers and body of the request: it ends here.
       return provesUnsent(error)
         ? { received: false, sent: false, detail: 'no connection to the provider' }
@@ -144,6 +148,8 @@ export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown)
       return { received: true, response: { ...received, body: parseJson(text) } }
     } catch {
       return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }
+    } finally {
+      clearTimeout(timer)
     }
   }
 }

@@ -3,8 +3,9 @@ import { Deadline } from './deadline.ts'
 import { type Gathered, type History, mergeSlices } from './history.ts'
 import type { Slice } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
+import { GATEWAY } from './resource-id.ts'
 import type { Env } from './worker-environment.ts'
-import { type ConnectionObject, GATEWAY, objectOf } from './worker-object.ts'
+import { type ConnectionObject, objectOf } from './worker-object.ts'
 
 /** How long one object may take to answer for its part of a list. Milliseconds. */
 const PATIENCE = 3000
@@ -36,12 +37,18 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
     // A connection that is no longer configured keeps its history; `_gateway` knows which there are.
     const present = connections?.every((name) => config.connections.has(name)) || except.includes(GATEWAY)
     const former = present ? [] : await ask(GATEWAY, (object) => object.enlisted())
-    const known = new Set([...config.connections.keys(), ...(former ?? [])])
+    const known = new Set([...config.connections.keys(), ...(former ?? []), GATEWAY])
     const names = [...known].filter((name) => connections?.includes(name) !== false && !except.includes(name))
     const answers = await Promise.all(names.map(async (name) => ({ name, slice: await ask(name, question) })))
-    const unanswered = answers.filter(({ slice }) => !slice).map(({ name }) => name)
-    const slices = answers.flatMap(({ slice }) => slice ?? [])
-    return { ...mergeSlices(slices, limit), unanswered: former ? unanswered : [...unanswered, GATEWAY] }
+    const silent = answers.filter(({ slice }) => !slice).map(({ name }) => name)
+    const unanswered = [...new Set(former ? silent : [...silent, GATEWAY])]
+    return {
+      ...mergeSlices(
+        answers.flatMap(({ slice }) => slice ?? []),
+        limit,
+      ),
+      unanswered,
+    }
   }
 
   return {

@@ -18,14 +18,14 @@ import {
   registerAuditKey,
   type Slice,
 } from './ledger/ledger.ts'
+import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
 import * as schema from './ledger/schema.ts'
 import { ok, type Problem, type Result } from './problems.ts'
+import { type Limit, take, type Taken, type Window } from './rate-limit.ts'
 import type { Resolution } from './recovery.ts'
+import { GATEWAY } from './resource-id.ts'
 import { createSend } from './upstream.ts'
 import { type Env, surroundingsOf } from './worker-environment.ts'
-
-/** The object of what belongs to no connection; the name of a connection begins with a letter. */
-export const GATEWAY = '_gateway'
 
 export const MISCONFIGURED: Problem = {
   slug: 'not-ready',
@@ -40,6 +40,9 @@ export interface ConnectionObject extends Actor {
   story(changeId: string): Promise<AuditEvent[]>
   /** Why it cannot take changes; empty when it can. */
   faults(): Promise<string[]>
+  refused(attempt: RefusedAttempt): Promise<void>
+  /** Asked of `_gateway`. */
+  takeRequest(caller: string, limit: Limit): Promise<Taken>
   /** Asked of `_gateway`: from now on the connection has a history, whether it stays configured or not. */
   enlist(connection: string): Promise<void>
   /** Asked of `_gateway`: every connection that has a history. */
@@ -68,9 +71,10 @@ const REQUESTS_AT_ONCE = 6
  */
 const FULL = 10e9 - 64e6
 
-/** Keys of the object's key-value storage: that it is enlisted, and, in `_gateway`, the prefix of what is. */
+/** Keys of the object's key-value storage: that it is enlisted and, in `_gateway`, the prefixes of what is and of limits. */
 const ENLISTED = 'enlisted'
 const CONNECTION = 'connection:'
+const LIMIT = 'limit:'
 
 /** How long a change waits to be enlisted. It is tried again with the next one. Milliseconds. */
 const ENLIST_MS = 1000
@@ -86,7 +90,9 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   readonly #opened: Promise<Opened>
   /** Changes under way in this instance. */
   #running = 0
-  #alarmIsSet = false
+  /** Epoch milliseconds. */
+  #alarmAt: number | undefined
+  #isEnlisted = false
 
   constructor(ctx: DurableObject<Env>['ctx'], env: Env) {
     super(ctx, env)
@@ -129,30 +135,35 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     return { ledger, actor: ok(actor), faults: [] }
   }
 
-  /** Settles what an earlier instance left open, and comes back as long as anything is. */
+  /** Settles what an earlier instance left open, tells of refused attempts, and comes back as long as there are any. */
   async #recover(): Promise<void> {
     const { ledger, actor } = await this.#opened
-    if (!actor.ok) return
-    try {
-      await actor.value.recover()
-    } catch (error) {
+    const failed = (error: unknown) =>
       surroundingsOf(this.env).log.error('recovery failed', {
         object: this.ctx.id.name,
         error: String(error),
       })
+    const untilTold = await ledger.flushRefusals().catch(failed)
+    if (actor.ok) {
+      await actor.value.recover().catch(failed)
+      // Named, though the object has no other: the index by state begins with the connection.
+      const connections = [this.ctx.id.name ?? '']
+      const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 })
+      if (this.#running > 0 || open.length > 0) this.#setAlarm(Date.now() + RECOVER_EVERY)
     }
-    const open = ledger.changes({ states: ['in_flight', 'unknown'], limit: 1 })
-    if (this.#running > 0 || open.length > 0) this.#setAlarm()
+    // Last, because it is later: an alarm that a former instance has set for its open changes stands until here.
+    if (untilTold !== undefined) this.#setAlarm(untilTold)
   }
 
-  #setAlarm(): void {
-    if (this.#alarmIsSet) return
-    this.#alarmIsSet = true
-    void this.ctx.storage.setAlarm(Date.now() + RECOVER_EVERY)
+  /** There is one alarm: the earliest wins, and whatever it finds undone sets the next. */
+  #setAlarm(at: number): void {
+    if (this.#alarmAt !== undefined && this.#alarmAt <= at) return
+    this.#alarmAt = at
+    void this.ctx.storage.setAlarm(at)
   }
 
   async alarm(): Promise<void> {
-    this.#alarmIsSet = false
+    this.#alarmAt = undefined
     await this.#recover()
   }
 
@@ -170,7 +181,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     await this.#enlist()
     // Durable before the intent: if this instance ends in the middle, the alarm makes another.
     this.#running += 1
-    this.#setAlarm()
+    this.#setAlarm(Date.now() + RECOVER_EVERY)
     try {
       return await actor.value.change(request)
     } finally {
@@ -182,7 +193,8 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async #enlist(): Promise<void> {
     const { kv } = this.ctx.storage
     const name = this.ctx.id.name ?? ''
-    if (kv.get(ENLISTED)) return
+    this.#isEnlisted ||= name === GATEWAY || kv.get(ENLISTED) === true
+    if (this.#isEnlisted) return
     const done = objectOf(this.env, GATEWAY)
       .enlist(name)
       .then(
@@ -190,6 +202,21 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
         (error) => surroundingsOf(this.env).log.error('not enlisted', { object: name, error: String(error) }),
       )
     await new Deadline(ENLIST_MS).within(done)
+  }
+
+  async refused(attempt: RefusedAttempt): Promise<void> {
+    const { ledger } = await this.#opened
+    await this.#enlist()
+    await ledger.refuse(this.ctx.id.name ?? '', attempt)
+    this.#setAlarm(Date.now() + FOLD_MS)
+  }
+
+  async takeRequest(caller: string, limit: Limit): Promise<Taken> {
+    const { kv } = this.ctx.storage
+    const key = `${LIMIT}${caller}`
+    const { window, taken } = take(kv.get(key) as Window | undefined, limit, Date.now())
+    kv.put(key, window)
+    return taken
   }
 
   async enlist(connection: string): Promise<void> {

@@ -14,7 +14,7 @@ declare module 'cloudflare:workers' {
       /** Synchronous, beside the tables; written together with them. */
       kv: {
         get(key: string): unknown
-        put(key: string, value: boolean): void
+        put(key: string, value: unknown): void
         list(options: { prefix: string }): Iterable<[string, unknown]>
       }
       /** There is one alarm per object; this replaces it. Epoch milliseconds. */

@@ -6,9 +6,10 @@ import type { Config } from './config.ts'
 import type { Actor } from './connection.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
+import { GATEWAY } from './resource-id.ts'
 import { type Env, perEnvironment, surroundingsOf } from './worker-environment.ts'
 import { workerHistory } from './worker-history.ts'
-import { GATEWAY, MISCONFIGURED, objectOf } from './worker-object.ts'
+import { MISCONFIGURED, objectOf } from './worker-object.ts'
 
 export { Connection } from './worker-object.ts'
 
@@ -47,6 +48,14 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
     registry,
     actor: (name) => (config.connections.has(name) ? remoteActor(env, log, name) : undefined),
     history: workerHistory(env, config, log),
+    refused: (connection, attempt) =>
+      objectOf(env, connection !== null && config.connections.has(connection) ? connection : GATEWAY).refused(
+        attempt,
+      ),
+    takeRequest: (caller, limit) =>
+      objectOf(env, GATEWAY)
+        .takeRequest(caller, limit)
+        .catch(() => undefined),
     // One object stands for the store: asking each would keep all of them awake.
     readiness: () =>
       objectOf(env, GATEWAY)

@@ -14,6 +14,10 @@ export const keys = {
   /** Settles changes by hand and reads nothing. */
   resolver: apiKey('resolver'),
   expired: apiKey('expired'),
+  /** Three requests an hour. */
+  limited: apiKey('limited'),
+  /** Two requests a second. */
+  brief: apiKey('brief'),
   /** A second key of `admin`. */
   rotated: apiKey('rotated'),
 }
@@ -116,6 +120,14 @@ export function configuration(urls: Sandbox['urls']): object {
         ['auditor'],
         [{ actions: ['audit'], kinds: ['credential'], ids: ['discue:*'], fields: ['*'] }],
       ),
+      {
+        ...caller('limited', ['limited'], [{ ...everything, actions: ['read'] }]),
+        limit: { requests: 3, seconds: 3600 },
+      },
+      {
+        ...caller('brief', ['brief'], [{ ...everything, actions: ['read'] }]),
+        limit: { requests: 2, seconds: 1 },
+      },
       caller('expired', ['expired'], [{ ...everything, actions: ['read', 'write'] }], '2020-01-01T00:00:00Z'),
     ],
   }

@@ -22,6 +22,8 @@ const app = createApp({
     changes: async () => ({ rows: [], complete: true, unanswered: [] }),
     story: async () => [],
   },
+  refused: async () => {},
+  takeRequest: async () => undefined,
   readiness: async () => [],
   referenceScript: async () => '',
   targetOf: () => undefined,

@@ -37,6 +37,8 @@ export interface AuditEvent {
   requestId: string | null
   outcome: Outcome | null
   upstream: Json
+  /** Of refused attempts: the problem's slug, and how many there were since the last such event. */
+  refusal: { problem: string; count: number } | null
   previous: string
   hash: string
 }
@@ -56,7 +58,7 @@ export function hashOf({
 type Row = typeof audit.$inferSelect
 
 export function toRow(event: AuditEvent): Row {
-  const { actor, fields, upstream, ...same } = event
+  const { actor, fields, upstream, refusal, ...same } = event
   return {
     ...same,
     actor: actor?.caller ?? null,
@@ -64,15 +66,17 @@ export function toRow(event: AuditEvent): Row {
     actorAddress: actor?.address ?? null,
     fields: canonical(fields),
     upstream: upstream === null ? null : canonical(upstream),
+    refusal: refusal === null ? null : canonical(refusal),
   }
 }
 
 export function toEvent(row: Row): AuditEvent {
-  const { actor, actorKey, actorAddress, fields, upstream, ...same } = row
+  const { actor, actorKey, actorAddress, fields, upstream, refusal, ...same } = row
   return {
     ...same,
     actor: actor === null ? null : { caller: actor, key: actorKey, address: actorAddress },
     fields: JSON.parse(fields) as AuditEvent['fields'],
     upstream: upstream === null ? null : (JSON.parse(upstream) as Json),
+    refusal: refusal === null ? null : (JSON.parse(refusal) as AuditEvent['refusal']),
   }
 }

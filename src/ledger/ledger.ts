@@ -17,6 +17,7 @@ import type { AuditKeys } from '../audit-keys.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
+import { foldRefusals, type RefusedAttempt } from './refusals.ts'
 import * as schema from './schema.ts'
 
 /** Both SQLite drivers, better-sqlite3 and a Durable Object's own storage, are synchronous and fit this type. */
@@ -26,7 +27,11 @@ export type Db = BaseSQLiteDatabase<'sync', unknown, typeof schema>
 export type Commit = <T>(write: () => T) => Promise<T>
 
 /** An event before it has its place in a chain. */
-export type EventDraft = Omit<AuditEvent, 'id' | 'connection' | 'seq' | 'at' | 'previous' | 'hash'>
+export type EventDraft = Omit<
+  AuditEvent,
+  'id' | 'connection' | 'seq' | 'at' | 'refusal' | 'previous' | 'hash'
+> &
+  Partial<Pick<AuditEvent, 'refusal'>>
 
 /** What is written together with an event, in its transaction. Plain data, so that an emergency can keep it. */
 export interface Entry {
@@ -67,7 +72,6 @@ interface Filter {
   until?: string
   actor?: string
   resource?: string
-  /** At most 50 names, because a Durable Object binds at most 100 values. */
   connections?: readonly string[]
   /** Only what is older than this id. */
   before?: string
@@ -105,6 +109,10 @@ export interface Ledger {
   story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
+  /** Counts the attempt, or tells of it in an event. */
+  refuse(connection: string, attempt: RefusedAttempt): Promise<void>
+  /** Tells of what was counted; resolves to when it should be called again, in epoch milliseconds. */
+  flushRefusals(): Promise<number | undefined>
   /** Throws when the store cannot be read. */
   probe(): void
 }
@@ -168,9 +176,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .from(changes)
     .where(
       and(
-        eq(changes.resource, place('resource')),
-        eq(changes.kind, place('kind')),
+        eq(changes.connection, place('connection')),
         inArray(changes.state, UNSETTLED),
+        // The plus keeps SQLite from the index by resource, where every settled change would be read.
+        eq(sql`+${changes.resource}`, place('resource')),
+        eq(changes.kind, place('kind')),
       ),
     )
     .prepare()
@@ -208,12 +218,15 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       connection,
       seq: (last?.seq ?? 0) + 1,
       at: new Date(timeOf(id)).toISOString(),
+      refusal: draft.refusal ?? null,
       previous: last?.hash ?? GENESIS,
     }
     const event: AuditEvent = { ...unhashed, hash: hashOf(unhashed) }
     insertEvent.run(toRow(event))
     return event
   }
+
+  const refusals = foldRefusals(db, insert)
 
   /** The change's key is kept from now on for its lifetime. */
   function expire(changeId: string): void {
@@ -234,7 +247,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       if (FINAL.has(state)) expire(changeId)
       return
     }
-    for (const older of unsettled.all({ resource: id, kind })) {
+    for (const older of unsettled.all({ connection, resource: id, kind })) {
       const by = {
         ...event,
         changeId: older.id,
@@ -327,17 +340,28 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     return event
   }
 
+  /** Many names are bound as one value: a Durable Object binds at most 100. Few are left to the planner. */
+  const among = ({ connection }: typeof audit | typeof changes, names: readonly string[]): SQL =>
+    names.length > 50
+      ? sql`${connection} IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
+      : inArray(connection, [...names])
+
   const common = (table: typeof audit | typeof changes, filter: Filter): (SQL | undefined)[] => [
     filter.since === undefined ? undefined : gte(table.id, firstIdAt(filter.since)),
     filter.until === undefined ? undefined : lt(table.id, firstIdAt(filter.until)),
     filter.actor === undefined ? undefined : eq(table.actor, filter.actor),
     filter.resource === undefined ? undefined : eq(table.resource, filter.resource),
-    filter.connections === undefined ? undefined : inArray(table.connection, [...filter.connections]),
+    filter.connections === undefined ? undefined : among(table, filter.connections),
     filter.before === undefined ? undefined : lt(table.id, filter.before),
   ]
 
   return {
     append: (entry) => commit(() => write(entry)),
+    refuse: (connection, attempt) => commit(() => refusals.add(connection, attempt, Date.now())),
+    async flushRefusals() {
+      const next = refusals.next()
+      return next === undefined || next > Date.now() ? next : commit(() => refusals.flush(Date.now()))
+    },
 
     events(filter) {
       const batch = (before: string | undefined, limit: number) =>

@@ -34,6 +34,8 @@ export const audit = sqliteTable(
     }),
     /** JSON: what was sent and what came back, without values. */
     upstream: text(),
+    /** JSON: which problem a caller ran into, and how often since the last such event. */
+    refusal: text(),
     previous: text().notNull(),
     hash: text().notNull(),
   },
@@ -140,3 +142,22 @@ export const auditKeys = sqliteTable('audit_keys', {
     .notNull()
     .default(sql`(strftime('%Y-%m-%dT%H:%M:%fZ','now'))`),
 })
+
+/**
+ * Attempts of known callers that were refused, folded: what has come since the last event about them. One row per
+ * connection, caller and problem, so that no caller can fill the disk.
+ */
+export const refusals = sqliteTable(
+  'refusals',
+  {
+    connection: text().notNull(),
+    caller: text().notNull(),
+    problem: text().notNull(),
+    /** Epoch milliseconds of the last event. */
+    since: integer().notNull(),
+    count: integer().notNull(),
+    /** JSON: the first attempt that was counted; null while there is none. */
+    first: text(),
+  },
+  (table) => [primaryKey({ columns: [table.connection, table.caller, table.problem] })],
+)

@@ -1,11 +1,12 @@
 import { z } from '@hono/zod-openapi'
-import { allowedFields, type Caller, mayDo, mayUse } from '../auth.ts'
+import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
+import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { AuditEvent, Outcome } from '../ledger/event.ts'
 import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
-import { ok, refuse, type Result } from '../problems.ts'
+import { ok, type Result } from '../problems.ts'
 import { historyFilter, historyPage, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface AuditRouteParts {
@@ -23,13 +24,15 @@ export const eventFor = (event: AuditEvent, mayUse: (field: string) => boolean):
 
 function visibleTo(caller: Caller, event: AuditEvent): AuditEvent | undefined {
   const { kind, resource } = event
-  if (kind === null || resource === null || !mayDo(caller, 'audit', kind, resource)) return undefined
+  // What belongs to no resource is for those who may see all of them.
+  if (kind === null || resource === null) return mayAuditAll(caller) ? event : undefined
+  if (!mayDo(caller, 'audit', kind, resource)) return undefined
   return eventFor(event, allowedFields(caller, 'audit', kind, resource))
 }
 
 async function list({ config, history }: AuditRouteParts, context: CallerContext): Promise<Result<Response>> {
   const { caller, query: asked } = context
-  if (!mayUse(caller, 'audit')) return refuse('forbidden', 'the caller may not read the audit')
+  if (!mayUse(caller, 'audit')) return deny('forbidden', 'the caller may not read the audit')
   const outcome = asked['outcome'] as Outcome | undefined
   const filter = { ...historyFilter(config, asked), ...(outcome !== undefined && { outcome }) }
   return ok(
@@ -62,6 +65,10 @@ export const eventSchema = z
     requestId: z.string().nullable(),
     outcome: z.enum(outcomes).nullable(),
     upstream: z.any(),
+    refusal: z
+      .object({ problem: z.string(), count: z.int() })
+      .nullable()
+      .openapi({ description: 'What a caller was refused, and how often since the last such event.' }),
     previous: z.string(),
     hash: z.string().openapi({
       description: 'SHA-256 of `previous` and the RFC 8785 form of the other members, in lower-case hex.',

@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { allowedFields, type Caller, isVisible, mayDo, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
+import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { ChangeRecord, ChangeState } from '../ledger/ledger.ts'
 import type { CallerContext, Operation } from '../operation.ts'
@@ -71,7 +72,7 @@ async function list(
   context: CallerContext,
 ): Promise<Result<Response>> {
   const { caller, query: asked } = context
-  if (!mayUse(caller, 'read')) return refuse('forbidden', 'the caller may not read changes')
+  if (!mayUse(caller, 'read')) return deny('forbidden', 'the caller may not read changes')
   const state = asked['outcome'] as ChangeState | undefined
   const filter = { ...historyFilter(config, asked), ...(state !== undefined && { states: [state] }) }
   const page = await historyPage(
@@ -83,6 +84,12 @@ async function list(
   return ok(page)
 }
 
+const denied = (
+  slug: 'forbidden' | 'not-found',
+  detail: string,
+  { connection, kind, resource }: ChangeRecord,
+) => deny(slug, detail, kind, { connection, id: resource })
+
 /** The change's record, if the caller can see its resource at all. */
 async function find(
   { history }: ChangeRouteParts,
@@ -92,8 +99,8 @@ async function find(
   // The id does not tell the connection, so all of them are asked.
   const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [] })
   const [record] = rows
-  if (record && isVisible(caller, record.kind, record.resource)) return ok(record)
-  return !record && unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
+  if (!record) return unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
+  return isVisible(caller, record.kind, record.resource) ? ok(record) : denied('not-found', ABSENT, record)
 }
 
 async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
@@ -102,7 +109,7 @@ async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise
   const { kind, resource } = found.value
   return mayDo(caller, 'read', kind, resource)
     ? tell(parts, caller, id)
-    : refuse('forbidden', 'the caller may not read this resource')
+    : denied('forbidden', 'the caller may not read this resource', found.value)
 }
 
 /** The change as it is now; fields that the caller may not read are hidden. */
@@ -124,7 +131,7 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   if (!found.ok) return found
   const { kind, resource, connection } = found.value
   if (!mayDo(caller, 'resolve', kind, resource))
-    return refuse('forbidden', 'the caller may not resolve this change')
+    return denied('forbidden', 'the caller may not resolve this change', found.value)
   const body = await readJsonBody(request)
   if (!body.ok) return body
   const read = resolution.safeParse(body.value)

@@ -5,6 +5,7 @@ import type { ChangeReply, PlanReply } from '../reply.ts'
 import type { ChangeAnswer } from '../change.ts'
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
+import { deny } from '../denial.ts'
 import { fieldsOf, type Kind, kinds } from '../model.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type ProblemSlug, refuse, type Result } from '../problems.ts'
@@ -31,9 +32,8 @@ function locate(
   if (!address) return refuse('not-found', ABSENT)
   if (!address.ok) return address
   const { connection, id } = address.value
-  return config.connections.has(connection) && isVisible(caller, kind, id)
-    ? address
-    : refuse('not-found', ABSENT)
+  if (!isVisible(caller, kind, id)) return deny('not-found', ABSENT, kind, address.value)
+  return config.connections.has(connection) ? address : refuse('not-found', ABSENT)
 }
 
 /** An absent resource and an invisible one answer with the same words. */
@@ -51,7 +51,7 @@ async function get(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   if (!found.ok) return found
   const address = found.value
   if (!mayDo(caller, 'read', kind, address.id))
-    return refuse('forbidden', 'the caller may not read this resource')
+    return deny('forbidden', 'the caller may not read this resource', kind, address)
   const tags = entityTagsOf(request.headers, 'if-none-match')
   if (!tags.ok) return tags
   const readable = readableFields(caller, kind, address.id)
@@ -75,7 +75,7 @@ async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   const dryRun = query['dryRun'] === 'true'
   const action = dryRun ? 'plan' : 'write'
   if (!mayDo(caller, action, kind, address.id)) {
-    return refuse('forbidden', `the caller may not ${action} this resource`)
+    return deny('forbidden', `the caller may not ${action} this resource`, kind, address)
   }
   const { headers } = request
   const reason = changeReasonOf(headers)
@@ -88,7 +88,8 @@ async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   if (!body.ok) return body
   const forbidden = forbiddenFields(caller, action, kind, address.id, Object.keys(body.value))
   if (forbidden.length > 0) {
-    return refuse('forbidden', `the caller may not ${action} ${forbidden.join(', ')} of this resource`)
+    const detail = `the caller may not ${action} ${forbidden.join(', ')} of this resource`
+    return deny('forbidden', detail, kind, address)
   }
   const actor = parts.actor(address.connection)
   if (!actor) return refuse('not-found', ABSENT)

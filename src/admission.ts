@@ -1,0 +1,73 @@
+import { type Caller, authenticator } from './auth.ts'
+import type { Config } from './config.ts'
+import { Deadline } from './deadline.ts'
+import type { RefusedAttempt } from './ledger/refusals.ts'
+import type { Log } from './log.ts'
+import type { OperationContext } from './operation.ts'
+import type { Problem, Result } from './problems.ts'
+import { rateLimitHeaders, type TakeRequest } from './rate-limit.ts'
+
+export interface AdmissionParts {
+  config: Config
+  /** Keeps a refused attempt in the audit of the connection; without one, in the gateway's own. */
+  refused(connection: string | null, attempt: RefusedAttempt): Promise<void>
+  takeRequest: TakeRequest
+  log: Log
+}
+
+/** How long a reply waits for its refusal to be kept. Milliseconds. */
+const KEEP_MS = 1000
+
+/** Lets callers in: finds out who calls, holds them to their limits, and keeps what they were refused. */
+export function createAdmission({ config, refused, takeRequest, log }: AdmissionParts) {
+  const authenticate = authenticator(config.callers, Date.now)
+  /** Who is not known is counted, and never stored. */
+  let unknown = 0
+
+  /** @param headers Gets what the answer has to carry, whatever it is. */
+  async function overLimit(caller: Caller, headers: Headers): Promise<Problem | undefined> {
+    if (!caller.limit) return undefined
+    const taken = await takeRequest(caller.name, caller.limit)
+    // A limit is no right: while nobody counts, callers are served.
+    if (!taken) return void log.error('limit not counted', { caller: caller.name })
+    for (const [name, value] of Object.entries(rateLimitHeaders(caller.limit, taken)))
+      headers.set(name, value)
+    if (taken.allowed) return undefined
+    const { requests, seconds } = caller.limit
+    return {
+      slug: 'rate-limited',
+      detail: `the caller may make ${requests} requests in ${seconds} seconds`,
+      retryAfterSeconds: taken.resetSeconds,
+      denied: { connection: null, alias: null, kind: null, resource: null },
+    }
+  }
+
+  async function keep(caller: Caller, { slug, denied }: Problem, context: OperationContext): Promise<void> {
+    if (!denied) return
+    const { requestId, address } = context
+    const { connection, ...asked } = denied
+    const actor = { caller: caller.name, key: caller.keyId, address }
+    log.warn('refused', { requestId, caller: caller.name, problem: slug, resource: asked.resource })
+    const kept = refused(connection, { actor, problem: slug, ...asked, requestId }).catch((error) =>
+      log.error('refusal not kept', { requestId, error: String(error) }),
+    )
+    await new Deadline(KEEP_MS).within(kept)
+  }
+
+  return async function admit(
+    context: OperationContext,
+    headers: Headers,
+    handle: (caller: Caller) => Promise<Result<Response>>,
+  ): Promise<Result<Response>> {
+    const caller = authenticate(context.request.headers)
+    if (!caller.ok) {
+      unknown += 1
+      log.warn('unauthenticated', { requestId: context.requestId, address: context.address, unknown })
+      return caller
+    }
+    const problem = await overLimit(caller.value, headers)
+    const result = problem ? { ok: false as const, problem } : await handle(caller.value)
+    if (!result.ok) await keep(caller.value, result.problem, context)
+    return result
+  }
+}
