@@ -16,12 +16,22 @@ export default defineConfig({
       { extends: true, test: { name: 'adapters', include: ['test/adapters/*.test.ts'] } },
       { extends: true, test: { name: 'gateway', include: ['test/gateway/*.test.ts'] } },
       { extends: true, test: { name: 'node', include: ['test/node/*.test.ts'] } },
-      { extends: true, test: { name: 'faults', include: ['test/faults/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'faults',
+          include: ['test/faults/*.test.ts'],
+          globalSetup: ['./test/faults/worker-bundle.ts'],
+        },
+      },
       { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },
       {
         extends: true,
         resolve: { alias: { '#gateway': at('./test/gateway.workerd.ts') } },
-        test: { name: 'workerd', include: ['test/gateway/*.test.ts', 'test/workerd/*.test.ts'] },
+        test: {
+          name: 'workerd',
+          include: ['test/adapters/*.test.ts', 'test/gateway/*.test.ts', 'test/workerd/*.test.ts'],
+        },
         plugins: [
           cloudflareTest(({ inject }) => ({
             wrangler: { configPath: at('./wrangler.toml') },

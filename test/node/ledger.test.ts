@@ -7,241 +7,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import Database from 'better-sqlite3'
-import { type SQL, sql } from 'drizzle-orm'
-import { v7 as uuidv7 } from 'uuid'
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
-import { type AuditEvent, GENESIS, hashOf } from '../../src/ledger/event.ts'
-import { type Commit, type Db, type EventDraft, type Ledger, openLedger } from '../../src/ledger/ledger.ts'
-import { openDatabase } from '../../src/node-database.ts'
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
 import { configuration, keys } from '../configuration.ts'
 import { startTestGateway, type TestGateway } from '../gateway.node.ts'
+import { ledgerContract } from '../ledger/contract.ts'
+import { draftOf, type Row } from '../ledger/subject.ts'
 import { controlOf, type Json } from '../sandbox-calls.ts'
-
-/** A migrated, empty database of one of the drivers. */
-interface OpenDatabase {
-  db: Db
-  commit: Commit
-  close(): void
-}
-
-/** An intent on a resource that no other event is about. */
-const draftOf = (more: Partial<EventDraft> = {}): EventDraft => ({
-  type: 'intent',
-  changeId: uuidv7(),
-  actor: { caller: 'billing', key: 'k1', address: '127.0.0.1' },
-  alias: null,
-  kind: 'credential',
-  resource: `main:${randomBytes(8).toString('hex')}`,
-  fields: { name: { action: 'set', to: 'Ünïcode ✓' } },
-  widens: false,
-  reason: null,
-  requestId: 'request-1',
-  outcome: null,
-  upstream: { method: 'PUT', path: '/api_clients/abc' },
-  ...more,
-})
-
-type Row = Record<string, string | number | null>
-
-/** What every ledger has to hold, whatever drives its SQLite. */
-function ledgerContract(driver: string, open: () => OpenDatabase): void {
-  describe(`a ledger on ${driver}`, () => {
-    let database: OpenDatabase
-    let ledger: Ledger
-    let connection: string
-    beforeAll(() => {
-      database = open()
-      ledger = openLedger(database.db, database.commit)
-    })
-    afterAll(() => database.close())
-    // A chain of its own for every test.
-    beforeEach(() => {
-      connection = `c-${randomBytes(8).toString('hex')}`
-    })
-
-    const append = (more: Partial<EventDraft> = {}, to = connection): Promise<AuditEvent> =>
-      ledger.append({ connection: to, draft: draftOf(more) })
-    const rows = () => database.db.all<Row>(sql`SELECT rowid, * FROM audit ORDER BY rowid`)
-
-    function expectWhole(chain: string, length: number) {
-      const events = ledger.events({ connections: [chain], limit: 1000 }).rows.toReversed()
-      expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length }, (_, index) => index + 1))
-      expect(events.map(({ previous }) => previous)).toEqual([
-        GENESIS,
-        ...events.slice(0, -1).map(({ hash }) => hash),
-      ])
-      for (const event of events) expect(hashOf(event)).toBe(event.hash)
-    }
-
-    describe('keeps a chain', () => {
-      test('of every event, from 1 and without gaps', async () => {
-        for (let at = 0; at < 5; at++) await append()
-        expectWhole(connection, 5)
-      })
-
-      test('of every event that is appended at once', async () => {
-        const appended = await Promise.all(Array.from({ length: 40 }, () => append()))
-        expect(new Set(appended.map(({ seq }) => seq)).size).toBe(40)
-        expectWhole(connection, 40)
-      })
-
-      test('for each connection by itself', async () => {
-        const other = `${connection}-other`
-        await Promise.all(
-          Array.from({ length: 30 }, (_, at) => append({}, at % 3 === 0 ? other : connection)),
-        )
-        expectWhole(other, 10)
-        expectWhole(connection, 20)
-      })
-
-      test('whose events come back as they were appended', async () => {
-        const event = await append({ reason: 'Grund: „Rotation“', alias: 'billing-worker', widens: true })
-        expect(ledger.events({ connections: [connection], limit: 10 })).toEqual({
-          rows: [event],
-          complete: true,
-        })
-        expect(event).toMatchObject({ reason: 'Grund: „Rotation“', alias: 'billing-worker', widens: true })
-      })
-
-      test('that shows a change of any member, wherever it stands', async () => {
-        const event = await append()
-        for (const member of Object.keys(event).filter((name) => name !== 'hash'))
-          expect(hashOf({ ...event, [member]: 'forged' }), member).not.toBe(event.hash)
-        expect(hashOf({ ...event, fields: { name: { action: 'set', to: 'forged' } } })).not.toBe(event.hash)
-      })
-
-      test('that a ledger opened later goes on with', async () => {
-        await append()
-        const later = openLedger(database.db, database.commit)
-        await later.append({ connection, draft: draftOf() })
-        await append()
-        expectWhole(connection, 3)
-      })
-    })
-
-    describe('writes all of an entry or nothing', () => {
-      const applied = (resource: string, values: object, secretChanged: boolean) =>
-        ledger.append({
-          connection,
-          draft: draftOf({ resource, type: 'outcome', outcome: 'applied' }),
-          applied: { values: values as Record<string, string>, secretChanged },
-        })
-      /** Fails after its event was inserted, when what was applied is written. */
-      const failing = () => applied(connection, { name: 1n }, true)
-
-      test('when it fails alone', async () => {
-        await append()
-        const before = rows()
-        await expect(failing()).rejects.toThrow()
-        expect(rows()).toEqual(before)
-        expect(ledger.resource('credential', connection)).toEqual({ applied: {}, secretChanges: 0 })
-        await append()
-        expectWhole(connection, 2)
-      })
-
-      test('when it fails between others that are appended at once', async () => {
-        const results = await Promise.allSettled([append(), failing(), append(), failing()])
-        expect(results.map(({ status }) => status)).toEqual([
-          'fulfilled',
-          'rejected',
-          'fulfilled',
-          'rejected',
-        ])
-        expectWhole(connection, 2)
-      })
-
-      test('and the record of the resource with it', async () => {
-        await applied(connection, { name: 'first', first: true }, true)
-        await applied(connection, { name: 'second', second: true }, false)
-        expect(ledger.resource('credential', connection)).toEqual({
-          applied: { name: 'second', first: true, second: true },
-          secretChanges: 1,
-        })
-      })
-    })
-
-    describe.each(['ON', 'OFF'])('with recursive_triggers %s', (recursive) => {
-      let events: Row[]
-      let victim: AuditEvent
-      beforeEach(async () => {
-        database.db.run(sql.raw(`PRAGMA recursive_triggers = ${recursive}`))
-        await append()
-        await append({}, `${connection}-other`)
-        victim = await append()
-        events = rows()
-      })
-      afterAll(() => void database.db.run(sql`PRAGMA recursive_triggers = ON`))
-
-      /** An insert of a forged event; it clashes with the victim in the columns that are named. */
-      const insert = (verb: string, clashes: string[], tail = ''): SQL => {
-        const row = events.at(-1) ?? {}
-        const fresh: Row = { id: uuidv7(), connection: `${connection}-forged`, seq: 1, reason: 'forged' }
-        const columns = Object.keys(row).filter((name) => name !== 'rowid' || clashes.includes(name))
-        const values = columns.map((name) =>
-          name in fresh && !clashes.includes(name) ? fresh[name] : row[name],
-        )
-        return sql`${sql.raw(verb)} INTO audit (${sql.raw(columns.join(', '))}) VALUES (${sql.join(
-          values.map((value) => sql`${value}`),
-          sql`, `,
-        )}) ${sql.raw(tail)}`
-      }
-      const PLACE = ['connection', 'seq']
-
-      test.each<[string, () => SQL]>([
-        ['UPDATE', () => sql`UPDATE audit SET reason = 'forged' WHERE id = ${victim.id}`],
-        ['UPDATE of everything', () => sql`UPDATE audit SET reason = 'forged'`],
-        ['UPDATE that changes nothing', () => sql`UPDATE audit SET reason = reason`],
-        ['UPDATE of the rowid', () => sql`UPDATE audit SET rowid = rowid + 100`],
-        ['UPDATE OR REPLACE', () => sql`UPDATE OR REPLACE audit SET seq = 1 WHERE id = ${victim.id}`],
-        ['UPDATE OR IGNORE', () => sql`UPDATE OR IGNORE audit SET seq = seq + 100`],
-        ['DELETE', () => sql`DELETE FROM audit WHERE id = ${victim.id}`],
-        ['DELETE of everything', () => sql`DELETE FROM audit`],
-        ['INSERT on the place in the chain', () => insert('INSERT', PLACE)],
-        ['INSERT on the id', () => insert('INSERT', ['id'])],
-        ['INSERT on the rowid', () => insert('INSERT', ['rowid'])],
-        ['INSERT OR REPLACE on the place in the chain', () => insert('INSERT OR REPLACE', PLACE)],
-        ['INSERT OR REPLACE on the id', () => insert('INSERT OR REPLACE', ['id'])],
-        ['INSERT OR REPLACE on the rowid', () => insert('INSERT OR REPLACE', ['rowid'])],
-        ['REPLACE', () => insert('REPLACE', [...PLACE, 'id', 'rowid'])],
-        ['INSERT OR IGNORE', () => insert('INSERT OR IGNORE', PLACE)],
-        [
-          'UPSERT on the place in the chain',
-          () => insert('INSERT', PLACE, "ON CONFLICT (connection, seq) DO UPDATE SET reason = 'forged'"),
-        ],
-        [
-          'UPSERT on the id',
-          () => insert('INSERT', ['id'], "ON CONFLICT (id) DO UPDATE SET reason = 'forged'"),
-        ],
-        ['UPSERT on anything', () => insert('INSERT', ['id'], "ON CONFLICT DO UPDATE SET reason = 'forged'")],
-        ['UPSERT that does nothing', () => insert('INSERT', PLACE, 'ON CONFLICT DO NOTHING')],
-      ])('refuses %s', async (_, statement) => {
-        expect(() => database.db.run(statement())).toThrow()
-        expect(rows()).toEqual(events)
-        // Inside a transaction it takes nothing else with it, and the chain goes on.
-        await expect(database.commit(() => void database.db.run(statement()))).rejects.toThrow()
-        expect(rows()).toEqual(events)
-        await append()
-        expectWhole(connection, 3)
-      })
-
-      test('says why', () => {
-        let said: unknown
-        try {
-          database.db.run(sql`DELETE FROM audit`)
-        } catch (error) {
-          said = error
-        }
-        const words = [said, (said as Error).cause].map(String).join(' ')
-        expect(words).toContain('the audit is append-only: DELETE refused')
-      })
-
-      test('takes an event in a place of its own, as the ledger makes them', () => {
-        database.db.run(insert('INSERT', []))
-        expect(rows()).toHaveLength(events.length + 1)
-      })
-    })
-  })
-}
 
 let folder = ''
 beforeAll(() => {
@@ -251,7 +24,14 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 const freshFile = (): string => join(folder, `${randomBytes(8).toString('hex')}.db`)
 
-ledgerContract('better-sqlite3', () => openDatabase(freshFile()))
+describe('the contract', () => {
+  let database: NodeDatabase
+  beforeAll(() => {
+    database = openDatabase(freshFile())
+  })
+  afterAll(() => database.close())
+  ledgerContract('better-sqlite3', (test) => test(database))
+})
 
 /** Locks a database for writing, as another process would. */
 function lock(file: string): { release(): void } {

@@ -8,17 +8,29 @@ declare module 'cloudflare:workers' {
 declare module 'cloudflare:test' {
   /** Ends every object at once, as a deployment does; what they stored stays. */
   export function abortAllDurableObjects(): Promise<void>
-  /** Runs `task` inside the object, with its storage. */
+  /** Runs `task` inside the object, with its state. */
   export function runInDurableObject<T>(
     stub: unknown,
-    task: (object: unknown, state: State) => T,
+    task: (object: unknown, state: ObjectState) => T,
   ): Promise<Awaited<T>>
-  interface State {
-    storage: { sql: Sql }
-    blockConcurrencyWhile<T>(open: () => Promise<T>): Promise<T>
+  /** Lets the object's alarm go off now; false where none is set. */
+  export function runDurableObjectAlarm(stub: unknown): Promise<boolean>
+
+  type Held = ConstructorParameters<typeof import('../../src/worker.ts').Connection>[0]
+  interface ObjectState extends Held {
+    storage: Omit<Held['storage'], 'sql'> & {
+      sql: {
+        readonly databaseSize: number
+        exec(query: string, ...bindings: unknown[]): Cursor
+      }
+      /** Epoch milliseconds; null when none is set. */
+      getAlarm(): Promise<number | null>
+    }
   }
-  interface Sql {
-    readonly databaseSize: number
-    exec(query: string): { toArray(): Record<string, unknown>[] }
+  /** Its counts are what Cloudflare bills; they are final when the rows have been read. */
+  export interface Cursor {
+    rowsRead: number
+    rowsWritten: number
+    toArray(): Record<string, unknown>[]
   }
 }
