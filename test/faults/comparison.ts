@@ -5,8 +5,10 @@ import * as schema from '../../src/ledger/schema.ts'
 import type { Json } from '../sandbox-calls.ts'
 import type { Put } from './clients.ts'
 
-/** The whole audit, chain after chain, as another process reads it. */
-export function auditIn(database: string): AuditEvent[] {
+/** The whole audit, chain after chain, as another process reads it. On workerd each chain has a database of its own. */
+export const auditIn = (...databases: string[]): AuditEvent[] => databases.flatMap(chainsIn)
+
+function chainsIn(database: string): AuditEvent[] {
   const sqlite = new Database(database, { readonly: true })
   try {
     const { audit } = schema

@@ -11,7 +11,7 @@ import { configuration, environment } from '../configuration.ts'
 import type { Json } from '../sandbox-calls.ts'
 import { campaignMs } from './scale.ts'
 
-const AUDIT_KEY = randomBytes(32).toString('base64')
+export const AUDIT_KEY = randomBytes(32).toString('base64')
 
 export const programOf = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 const GATEWAY = programOf('../../src/node.ts')
@@ -21,40 +21,56 @@ export interface Ending {
   signal: NodeJS.Signals | null
 }
 
-export interface GatewayProcess {
+/** A gateway in a process of its own, on whatever runtime. */
+export interface Running {
   url: string
   pid: number
-  /** What it has logged as a warning or an error. */
-  complaints: Json[]
-  ended: Promise<Ending>
-  /** Resolves when it has taken notice that it shall stop. */
-  stopping: Promise<void>
   /** Ends it at once, as a crash does. */
   kill(): Promise<void>
   /** Asks it to stop, as a supervisor does. */
   stop(): Promise<Ending & { ms: number }>
 }
 
-/** Where one gateway lives through all of its starts: its configuration and its database. */
-export interface Home {
+export interface GatewayProcess extends Running {
+  /** What it has logged as a warning or an error. */
+  complaints: Json[]
+  ended: Promise<Ending>
+  /** Resolves when it has taken notice that it shall stop. */
+  stopping: Promise<void>
+}
+
+/** Where one gateway lives through all of its starts: its configuration and what it stores. */
+export interface AnyHome {
+  start(): Promise<Running>
+  /** The files that hold the audit. */
+  databases(): string[]
+  /** Kills what still runs and removes the folder. */
+  leave(): Promise<void>
+}
+
+export interface Home extends AnyHome {
   folder: string
   database: string
   start(): Promise<GatewayProcess>
   /** A start that is expected to fail: how it ended and what it said. */
   startInVain(): Promise<Ending & { said: string }>
-  /** Kills what still runs and removes the folder. */
-  leave(): Promise<void>
 }
 
-export interface HomeOptions {
+export interface DocumentOptions {
   /** Of every connection. Milliseconds. */
   deadlineMs?: number
-  /** Callers besides those of the test configuration. */
+  /** Callers and connections besides those of the test configuration. */
   callers?: object[]
+  connections?: Record<string, object>
+}
+
+export interface HomeOptions extends DocumentOptions {
   /** Where the database shall be, if not in the home's own folder. */
   databaseFolder?: string
   /** A shell's words before the program, such as a trap. */
   prelude?: string
+  /** After which a process that nobody ended counts as left behind, and is killed. Milliseconds. */
+  longestLife?: number
 }
 
 /** A line of the log. The last one before a crash may be cut. */
@@ -66,15 +82,22 @@ function entryIn(line: string): Json {
   }
 }
 
-export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home {
-  const { deadlineMs = 5000, callers = [], prelude = '' } = options
-  const folder = mkdtempSync(join(tmpdir(), 'faults-'))
-  const database = join(options.databaseFolder ?? folder, 'gateway.db')
+/** The test configuration as text, with what a home asks for beyond it. */
+export function documentOf(urls: Sandbox['urls'], options: DocumentOptions): string {
+  const { deadlineMs = 5000, callers = [], connections = {} } = options
   const document: Json = configuration(urls)
+  Object.assign(document.connections, connections)
   for (const connection of Object.values<Json>(document.connections)) connection.deadlineMs = deadlineMs
   document.callers.push(...callers)
+  return JSON.stringify(document)
+}
+
+export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home {
+  const { prelude = '', longestLife = campaignMs } = options
+  const folder = mkdtempSync(join(tmpdir(), 'faults-'))
+  const database = join(options.databaseFolder ?? folder, 'gateway.db')
   const configured = join(folder, 'gateway.json')
-  writeFileSync(configured, JSON.stringify(document))
+  writeFileSync(configured, documentOf(urls, options))
   const children = new Set<ChildProcess>()
 
   function run() {
@@ -86,7 +109,7 @@ export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home
       PORT: '0',
     }
     const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
-    const bounds = { timeout: campaignMs, killSignal: 'SIGKILL' } as const
+    const bounds = { timeout: longestLife, killSignal: 'SIGKILL' } as const
     // `exec`: the shell's place is taken by the gateway, so that signals and the process id are the gateway's own.
     const child = prelude
       ? spawn('sh', ['-c', `${prelude}; exec "$0" "$1"`, process.execPath, GATEWAY], {
@@ -139,6 +162,7 @@ export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home
   return {
     folder,
     database,
+    databases: () => [database],
     start,
     async startInVain() {
       const { ended, said } = run()

@@ -11,6 +11,7 @@ const either = <T>(bounded: T, inFull: T): T => (full ? inFull : bounded)
 export const scale = {
   crash: {
     kills: either(5, 200),
+    workerdKills: either(3, 20),
     clients: 16,
     /** Resources at each operation. */
     resources: either(4, 6),

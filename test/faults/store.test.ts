@@ -215,17 +215,25 @@ describe('a lock that another process holds', () => {
   })
   afterEach(() => home.leave())
 
-  /** Holds the database's write lock from another process; resolves when it has it. */
-  async function lock(milliseconds: number): Promise<{ released: Promise<unknown> }> {
-    const holder = spawn(process.execPath, [programOf('lock-holder.ts'), home.database, `${milliseconds}`], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+  /** Another process, started beforehand: what takes a lock in the middle of a change must not first be started. */
+  async function lockHolder() {
+    const holder = spawn(process.execPath, [programOf('lock-holder.ts'), home.database], {
+      stdio: ['pipe', 'pipe', 'inherit'],
       timeout: waitMs,
       killSignal: 'SIGKILL',
     })
     const released = once(holder, 'close')
     await once(holder.stdout, 'data')
-    return { released }
+    return {
+      /** Resolves when it has the database's write lock. */
+      async hold(milliseconds: number): Promise<{ released: Promise<unknown> }> {
+        holder.stdin.write(`${milliseconds}`)
+        await once(holder.stdout, 'data')
+        return { released }
+      },
+    }
   }
+  const lock = async (milliseconds: number) => (await lockHolder()).hold(milliseconds)
 
   /** The slowest of the answers that come until `end`: the event loop was blocked no longer than that. */
   async function slowestAnswer(end: Promise<unknown>): Promise<number> {
@@ -266,8 +274,9 @@ describe('a lock that another process holds', () => {
   })
 
   test('a short one is waited for', async () => {
+    const holder = await lockHolder()
     const { puts, replies } = await inFlight(gateway, 5, 600)
-    const { released } = await lock(200)
+    const { released } = await holder.hold(200)
     const waiting = send(gateway.url, await newPut())
     await released
     expect((await waiting)?.status).toBe(200)
@@ -276,8 +285,9 @@ describe('a lock that another process holds', () => {
   })
 
   test('a long one does not lose outcomes', { timeout: campaignMs }, async () => {
+    const holder = await lockHolder()
     const { puts, replies } = await inFlight(gateway, 5, 600)
-    const { released } = await lock(scale.store.lockMs)
+    const { released } = await holder.hold(scale.store.lockMs)
     expect((await replies).map(problem)).toEqual(times(puts.length, () => notRecorded))
     expect(problem(await send(gateway.url, await newPut()))).toEqual(unavailable)
     expect((await readiness(gateway)).status).toBe(503)
@@ -298,11 +308,12 @@ describe('a lock that another process holds', () => {
         const role = await mintRole(providers)
         const match = { method: 'PATCH', path: role.upstream }
         await providers.commerceLayer.fault({ delayAfterMs: 800, status: 500 }, { match, times: null })
+        const holder = await lockHolder()
         const sent = answered('PUT', gateway.url + role.path, { name: 'Late' })
         await until('the write is under way', async () =>
           (await writesTo(providers)).some(({ path }) => path.includes(role.upstream)),
         )
-        const { released } = await lock(4000)
+        const { released } = await holder.hold(4000)
         const reply = await sent
         expect(problem(reply)).toEqual([500, '/problems/outcome-not-recorded', 'unknown'])
         late.push(reply.ms - deadlineMs)

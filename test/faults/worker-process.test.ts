@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest'
+import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
+import { configuration, environment, keys } from '../configuration.ts'
+import { answered } from './clients.ts'
+import { AUDIT_KEY, programOf } from './gateway-process.ts'
+import { operationNamed, providersOf, writesTo } from './operations.ts'
+import { until } from './waiting.ts'
+import { makeWorkerHome } from './worker-home.ts'
+
+let sandbox: Sandbox
+beforeAll(async () => {
+  sandbox = await startSandbox({ limits: 'off' })
+})
+afterAll(() => sandbox.close())
+
+let storage: string
+beforeEach(() => {
+  storage = mkdtempSync(join(tmpdir(), 'faults-'))
+})
+const running = new Map<ChildProcess, Promise<unknown>>()
+afterEach(async () => {
+  // Its workerd ends with it only when it is asked to.
+  for (const child of running.keys()) child.kill()
+  await Promise.all(running.values())
+  rmSync(storage, { recursive: true, force: true })
+})
+
+/** The program, where the Worker has been built. */
+function runProgram(more: Record<string, string> = {}) {
+  const child = spawn(process.execPath, [programOf('../../tools/workerd.ts')], {
+    cwd: inject('worker'),
+    env: {
+      ...environment,
+      AUDIT_KEY,
+      GATEWAY_CONFIG: JSON.stringify(configuration(sandbox.urls)),
+      STORAGE: storage,
+      PORT: '0',
+      ...more,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const ended = once(child, 'close').then(([code]) => {
+    running.delete(child)
+    return code as number | null
+  })
+  running.set(child, ended)
+  const listening = async () => {
+    let said = ''
+    child.stdout.setEncoding('utf8').on('data', (more: string) => (said += more))
+    return until('it listens', () => /"url":"(.+?)"/.exec(said)?.[1])
+  }
+  return { child, ended, listening }
+}
+
+let last = 0
+const change = async (url: string) => {
+  const { mint, body } = operationNamed('discue client', providersOf(sandbox.urls))
+  const headers = { 'cf-connecting-ip': '192.0.2.1' }
+  return answered('PUT', url + (await mint()).path, body((last += 1)), { headers })
+}
+
+test('the program serves changes, the audit and the reference, and writes no secret', async () => {
+  const { child, ended, listening } = runProgram({ ALLOW_NETWORKS: '127.0.0.0/8' })
+  const url = await listening()
+  expect((await change(url)).status).toBe(200)
+  const { body } = await answered('GET', `${url}/audit`)
+  // Nobody but Cloudflare's edge is believed where a request comes from.
+  expect(body.data.map(({ actor }: { actor: object }) => actor)).toEqual(
+    Array.from({ length: 2 }, () => expect.objectContaining({ caller: 'admin', address: null })),
+  )
+  const script = await answered('GET', `${url}/docs/reference.js`)
+  expect([script.status, script.headers.get('content-type')]).toEqual([200, 'text/javascript; charset=utf-8'])
+  expect(script.body.length).toBeGreaterThan(1_000_000)
+  child.kill()
+  expect(await ended).toBe(0)
+
+  const files = globSync(join(storage, '**/*'), { withFileTypes: true }).filter((entry) => entry.isFile())
+  const written = files.map(({ parentPath, name }) => readFileSync(join(parentPath, name), 'latin1')).join('')
+  expect(written).toContain('APINIZER_TOKEN')
+  for (const secret of [...Object.values(environment), ...Object.values(keys), AUDIT_KEY]) {
+    expect(written).not.toContain(secret)
+  }
+})
+
+test('without ALLOW_NETWORKS no upstream on this machine is reached', async () => {
+  const { child, ended, listening } = runProgram()
+  const providers = providersOf(sandbox.urls)
+  const before = await writesTo(providers)
+  // Nobody can tell in workerd whether a request that failed has left.
+  expect((await change(await listening())).status).toBe(504)
+  expect(await writesTo(providers)).toEqual(before)
+  child.kill()
+  expect(await ended).toBe(0)
+})
+
+test('an environment at fault ends the program, which says what is wrong', async () => {
+  const { child, ended } = runProgram({ APINIZER_TOKEN: '', AUDIT_KEY: 'short' })
+  const said = await text(child.stdout)
+  expect(await ended).toBe(1)
+  expect(said).toContain('names APINIZER_TOKEN, which is not set')
+  expect(said).toContain('AUDIT_KEY must be 32 bytes')
+})
+
+test('a storage has one workerd, and the next one after it has ended', async () => {
+  const home = makeWorkerHome(sandbox.urls, inject('worker'))
+  try {
+    const first = await home.start()
+    await expect(home.start()).rejects.toThrow('another workerd is running')
+    const second = runProgram({ STORAGE: home.folder })
+    expect(await text(second.child.stderr)).toContain('another workerd is running')
+    expect(await second.ended).toBe(1)
+    await first.kill()
+    expect((await answered('GET', `${(await home.start()).url}/health/ready`)).status).toBe(200)
+  } finally {
+    await home.leave()
+  }
+})

@@ -1,0 +1,33 @@
+import { openLog } from '../src/log.ts'
+import { startWorker, variablesIn } from './worker-process.ts'
+
+// Serves what `npm run worker:check` has built. GATEWAY_CONFIG holds the configuration itself, as on Cloudflare; STORAGE is
+// a folder. Upstreams must be in public networks, unless ALLOW_NETWORKS names others: `private`, `local` or CIDR blocks.
+const { env } = process
+const log = openLog('info', (line) => void process.stdout.write(line))
+try {
+  const { url, child } = await startWorker({
+    bundle: 'dist/worker',
+    assets: 'dist/assets',
+    storage: env['STORAGE'] ?? 'data/workerd',
+    variables: variablesIn(env),
+    host: env['HOST'] ?? '127.0.0.1',
+    port: Number(env['PORT'] ?? 8787),
+    networks: ['public', ...(env['ALLOW_NETWORKS'] ?? '').split(/[\s,]+/).filter(Boolean)],
+  })
+  child.stdout?.pipe(process.stdout)
+  child.stderr?.pipe(process.stderr)
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void child.kill(signal))
+  const { status } = await fetch(`${url}/health/ready`)
+  if (status === 200) {
+    child.once('close', (code) => process.exit(code ?? 1))
+    log.info('listening', { url })
+  } else {
+    // The Worker has told every fault of its environment by now.
+    child.once('close', () => process.exit(1))
+    child.kill()
+  }
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : 'unknown fault'}\n`)
+  process.exit(1)
+}
