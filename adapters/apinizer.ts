@@ -271,10 +271,17 @@ const parts = (result: DeploymentResult) => [
 const complete = (result: DeploymentResult): boolean =>
   result.success === true && parts(result).every(complete)
 
+/** What an environment may be called in a reply: a name, and not whatever text stands in its place. */
+const ENVIRONMENT = /^[\p{L}\p{N}][\p{L}\p{N} ()._/-]{0,63}$/u
+/** More of them than this are not told apart. */
+const ENVIRONMENTS = 100
+
 function summary(result: DeploymentResult): Deployment {
   const environments = new Map<string, boolean>()
   for (const part of parts(result)) {
-    const name = part.envName ?? part.environmentName ?? 'unnamed'
+    const told = part.envName ?? part.environmentName ?? ''
+    const known = environments.has(told) || (ENVIRONMENT.test(told) && environments.size < ENVIRONMENTS)
+    const name = known ? told : 'unnamed'
     environments.set(name, complete(part) && (environments.get(name) ?? true))
   }
   return {
@@ -292,6 +299,9 @@ const absent: Refusal = {
   problem: 'not-found',
   detail: 'the provider has no such project or credential, or does not show it to the gateway',
 }
+
+/** Characters of a message that are looked at; the patterns take the square of its length. */
+const MESSAGE = 500
 
 /** What the text of a 400 says. Its words may echo values, so none of them is repeated. First match wins. */
 const messages: [RegExp, Refusal][] = [
@@ -329,6 +339,6 @@ function refusal(response: UpstreamResponse): Refusal {
   const said = read.success
     ? (read.data.resultMessage ?? read.data.error_description ?? read.data.message ?? '')
     : ''
-  const known = messages.find(([pattern]) => pattern.test(said))?.[1]
+  const known = messages.find(([pattern]) => pattern.test(said.slice(0, MESSAGE)))?.[1]
   return known ?? { problem: 'upstream-validation-failed', detail: 'the provider refused the values' }
 }

@@ -252,9 +252,12 @@ const validators: Record<string, string> = {
   less_than_or_equal_to: 'is too large',
 }
 
+/** Errors of one answer that are looked at; a refusal is recorded whole. */
+const ERRORS = 100
+
 function refusal(fields: AnyCapabilities, response: UpstreamResponse): Refusal {
   const read = errorDocument.safeParse(response.body)
-  const errors = read.success ? read.data.errors : []
+  const errors = read.success ? read.data.errors.slice(0, ERRORS) : []
   const base = refusalByStatus(response.status)
   if (response.status === 401)
     return { ...base, staleToken: errors.some((error) => error.code === 'INVALID_TOKEN') }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { Auth, Registry, SettingName } from './adapter.ts'
+import { isLoopbackHost, isPrivateHost } from './address-guard.ts'
 import { pointer } from './json.ts'
 import { kinds } from './model.ts'
 import { NAME, parseId, type ResourceAddress } from './resource-id.ts'
@@ -13,14 +14,12 @@ const reference = z.strictObject(
   { error: 'must be a reference such as { "env": "NAME" }; a secret never stands in the configuration' },
 )
 
-const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/
-
 /** What stands before a path template. `https` only, but loopback; no query, fragment or userinfo. */
 const base = z.string().transform((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const fault = !url
     ? 'must be an absolute URL'
-    : url.protocol !== 'https:' && !(url.protocol === 'http:' && LOOPBACK.test(url.hostname))
+    : url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopbackHost(url.hostname))
       ? 'must be https (http is for loopback hosts)'
       : url.search || url.hash || url.username || url.password || /[?#]/.test(text)
         ? 'must have no query, fragment or user information'
@@ -44,6 +43,8 @@ const connection = z.strictObject({
   deadlineMs: z.int().min(1000).max(120_000).default(25_000),
   requireIfMatch: z.boolean().default(false),
   hideMetadata: z.boolean().default(false),
+  /** Whether the provider may stand on a private network. */
+  allowPrivateAddresses: z.boolean().default(false),
   self: z.array(z.string()).default([]),
 })
 
@@ -91,6 +92,7 @@ export interface ConnectionConfig {
   deadlineMs: number
   requireIfMatch: boolean
   hideMetadata: boolean
+  allowPrivateAddresses: boolean
   /** Canonical ids of what the gateway itself depends on. */
   self: readonly string[]
 }
@@ -167,6 +169,11 @@ export function readConfig(
     const endpoint = auth?.scheme === 'client-credentials' ? auth.endpoint : undefined
     if (given.authUrl && endpoint?.base !== 'authUrl')
       fault([...at, 'authUrl'], 'is not used by this provider')
+    for (const setting of ['baseUrl', 'authUrl'] as const) {
+      const url = given[setting]
+      if (url && !given.allowPrivateAddresses && isPrivateHost(new URL(url).hostname))
+        fault([...at, setting], 'is no public address, and allowPrivateAddresses is not set')
+    }
     for (const [index, id] of given.self.entries()) {
       const parsed = parseId(id)
       if (!parsed.ok || parsed.value.id !== id || parsed.value.connection !== name) {
@@ -187,6 +194,7 @@ export function readConfig(
       deadlineMs: given.deadlineMs,
       requireIfMatch: given.requireIfMatch,
       hideMetadata: given.hideMetadata,
+      allowPrivateAddresses: given.allowPrivateAddresses,
       self: given.self,
     })
   }

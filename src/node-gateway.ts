@@ -12,6 +12,7 @@ import { openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
+import { openSender, provesUnsent, type Sender } from './node-sender.ts'
 import { type Problem, refuse } from './problems.ts'
 import { take, type Window } from './rate-limit.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -32,37 +33,6 @@ export interface NodeGatewayOptions {
 export interface NodeGateway {
   url: string
   close(): Promise<void>
-}
-
-/** Errors of a connection that was never made, by the codes of Node and undici. Whatever is not listed may have been sent. */
-const NEVER_CONNECTED = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'CERT_HAS_EXPIRED',
-  'CERT_NOT_YET_VALID',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-  'ERR_SSL_WRONG_VERSION_NUMBER',
-])
-
-/** The code stands at the error itself or, wrapped by fetch and ofetch, at one of its causes. */
-function provesUnsent(error: unknown): boolean {
-  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
-    if ('code' in cause && NEVER_CONNECTED.has(String(cause.code))) return true
-    // A lost route is told of an established connection too; only while connecting it proves something.
-    const { code, syscall } = cause as NodeJS.ErrnoException
-    if (syscall === 'connect' && (code === 'EHOSTUNREACH' || code === 'ENETUNREACH')) return true
-    if (cause.message === 'bad port') return true // fetch refuses some ports by itself (Fetch standard, port blocking)
-    // Several addresses were tried: all of them must have failed to connect.
-    if (cause instanceof AggregateError) return cause.errors.length > 0 && cause.errors.every(provesUnsent)
-  }
-  return false
 }
 
 const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@scalar/api-reference'))
@@ -108,20 +78,22 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   }
   const ledger = openLedger(database.db, database.commit)
   const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
-  const send = createSend(fetch, provesUnsent)
+  const senders: Sender[] = []
   const actors = new Map<string, OwnActor>(
-    [...config.connections.values()].map((connection) => [
-      connection.name,
-      createActor(connection, {
+    [...config.connections.values()].map((connection) => {
+      const sender = openSender(connection, REQUESTS_AT_ONCE, log)
+      senders.push(sender)
+      const actor = createActor(connection, {
         registry,
         ledger,
         emergency: journal,
         keys,
-        send,
+        send: createSend(sender.fetch, provesUnsent),
         requestsAtOnce: REQUESTS_AT_ONCE,
         log,
-      }),
-    ]),
+      })
+      return [connection.name, actor]
+    }),
   )
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
   async function recover(): Promise<void> {
@@ -209,6 +181,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       })
       journal.close()
       database.close()
+      // Last: a recovery whose reading is cut off here must find nothing left to write its verdict to.
+      await Promise.all(senders.map((sender) => sender.close()))
     },
   }
 }

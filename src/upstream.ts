@@ -105,16 +105,30 @@ function parseJson(text: string | undefined): unknown {
 }
 
 /**
- * @param fetcher The runtime's fetch.
+ * Whether a success may be JSON by its content type: the page of a proxy or of a sign-in is none, whatever it holds.
+ * One that is absent claims nothing; the body has to prove itself to the adapter anyway.
+ */
+function saysJson({ headers }: Response): boolean {
+  const type = headers.get('content-type')
+  return type === null || /^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)
+}
+
+/** The part of `fetch` that is used: the URL as text, and all else beside it. */
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>
+
+/**
+ * @param fetcher The runtime's way of sending.
  * @param provesUnsent Whether an error that it threw proves that nothing was sent; runtimes differ in what they tell.
  */
-export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown) => boolean): Send {
-  const client = createFetch({ fetch: fetcher })
+export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boolean): Send {
+  const client = createFetch({ fetch: fetcher as typeof fetch })
 
   return async (request) => {
     const url = buildUrl(request.baseUrl, request)
     if (!url) return { received: false, sent: false, detail: 'the id does not fit the provider’s address' }
-    const headers = new Headers({ ...request.headers, traceparent: request.traceparent })
+    // Edges such as Cloudflare's turn away requests that name no agent.
+    const headers = new Headers({ 'user-agent': 'credential-gateway', ...request.headers })
+    headers.set('traceparent', request.traceparent)
     try {
       for (const [name, value] of Object.entries(request.credentials)) headers.set(name, value.expose())
     } catch {
@@ -145,7 +159,8 @@ export function createSend(fetcher: typeof fetch, provesUnsent: (error: unknown)
     const received = { status: response.status, headers: Object.fromEntries(response.headers) }
     try {
       const text = await readText(response, request.list ? MAX_BYTES.list : MAX_BYTES.single)
-      return { received: true, response: { ...received, body: parseJson(text) } }
+      const readable = !response.ok || saysJson(response)
+      return { received: true, response: { ...received, body: readable ? parseJson(text) : undefined } }
     } catch {
       return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }
     } finally {

@@ -96,6 +96,7 @@ describe.each(all)('%s', (name) => {
     ['an answer of another type', { wrongType: true }],
     ['an answer with numbers for texts', { wrongType: 'numbers' }],
     ['an answer that is no JSON', { status: 200, applied: true, body: 'text' }],
+    ['an answer that says it is a page', { contentType: 'text/html; charset=utf-8' }],
     ['500 without applying', { status: 500 }],
     ['500 after applying', { status: 500, applied: true }],
     ['502', { status: 502 }],

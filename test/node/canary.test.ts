@@ -527,6 +527,7 @@ describe('after everything that can be done with a secret', () => {
       { partialDeployment: { missing: true } },
       { partialDeployment: {} },
       { partialDeployment: { environments: ['production'] } },
+      { partialDeployment: { environments: [secret] } },
       { partialDeployment: { environments: ['staging'], level: 'environment' } },
       { partialDeployment: { environments: ['production'], level: 'pod' } },
     ]
