@@ -38,7 +38,9 @@ export default defineConfig({
             miniflare: {
               bindings: {
                 ...environment,
-                GATEWAY_CONFIG: JSON.stringify(configuration(inject('sandbox'))),
+                GATEWAY_CONFIG: JSON.stringify(
+                  configuration(inject('sandbox'), `${inject('issuers')}/workerd`),
+                ),
                 AUDIT_KEY: Buffer.alloc(32, 7).toString('base64'),
                 LOG_LEVEL: 'error',
               },

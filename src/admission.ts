@@ -1,26 +1,29 @@
-import { type Caller, authenticator } from './auth.ts'
+import { authenticator, type AuthenticatorParts, type Caller } from './auth.ts'
 import type { Config } from './config.ts'
 import { Deadline } from './deadline.ts'
+import type { Denied } from './denial.ts'
 import type { RefusedAttempt } from './ledger/refusals.ts'
-import type { Log } from './log.ts'
 import type { OperationContext } from './operation.ts'
 import type { Problem, Result } from './problems.ts'
 import { rateLimitHeaders, type TakeRequest } from './rate-limit.ts'
 
-export interface AdmissionParts {
+export interface AdmissionParts extends Omit<AuthenticatorParts, 'now'> {
   config: Config
   /** Keeps a refused attempt in the audit of the connection; without one, in the gateway's own. */
   refused(connection: string | null, attempt: RefusedAttempt): Promise<void>
   takeRequest: TakeRequest
-  log: Log
 }
+
+/** A refusal before it was looked at what is asked for. */
+const NOTHING: Denied = { connection: null, alias: null, kind: null, resource: null }
 
 /** How long a reply waits for its refusal to be kept. Milliseconds. */
 const KEEP_MS = 1000
 
 /** Lets callers in: finds out who calls, holds them to their limits, and keeps what they were refused. */
-export function createAdmission({ config, refused, takeRequest, log }: AdmissionParts) {
-  const authenticate = authenticator(config.callers, Date.now)
+export function createAdmission(parts: AdmissionParts) {
+  const { refused, takeRequest, log } = parts
+  const authenticate = authenticator({ ...parts, now: () => Date.now() })
   /** Who is not known is counted, and never stored. */
   let unknown = 0
 
@@ -38,7 +41,7 @@ export function createAdmission({ config, refused, takeRequest, log }: Admission
       slug: 'rate-limited',
       detail: `the caller may make ${requests} requests in ${seconds} seconds`,
       retryAfterSeconds: taken.resetSeconds,
-      denied: { connection: null, alias: null, kind: null, resource: null },
+      denied: NOTHING,
     }
   }
 
@@ -59,15 +62,15 @@ export function createAdmission({ config, refused, takeRequest, log }: Admission
     headers: Headers,
     handle: (caller: Caller) => Promise<Result<Response>>,
   ): Promise<Result<Response>> {
-    const caller = authenticate(context.request.headers)
-    if (!caller.ok) {
-      unknown += 1
-      log.warn('unauthenticated', { requestId: context.requestId, address: context.address, unknown })
-      return caller
-    }
-    const problem = await overLimit(caller.value, headers)
-    const result = problem ? { ok: false as const, problem } : await handle(caller.value)
-    if (!result.ok) await keep(caller.value, result.problem, context)
+    const { request, requestId, traceparent, address } = context
+    const found = await authenticate({ headers: request.headers, requestId, traceparent })
+    if (!found.ok && found.caller) await keep(found.caller, { ...found.problem, denied: NOTHING }, context)
+    else if (!found.ok) log.warn('unauthenticated', { requestId, address, unknown: (unknown += 1) })
+    if (!found.ok) return found
+    const caller = found.value
+    const problem = await overLimit(caller, headers)
+    const result = problem ? { ok: false as const, problem } : await handle(caller)
+    if (!result.ok) await keep(caller, result.problem, context)
     return result
   }
 }

@@ -19,6 +19,7 @@ export interface AppParts extends AdmissionParts {
   registry: Registry
   actor(connection: string): Actor | undefined
   history: History
+  /** Reads the keys of token issuers. */
   readiness: Readiness
   referenceScript(): Promise<ScriptBody>
   /** The request target as it came over the wire, where the runtime tells it: URLs are normalized, targets are not. */
@@ -134,11 +135,18 @@ export function createApp(parts: AppParts): OpenAPIHono {
   }
   app.notFound((c) => answer(c.req.raw, c.env))
 
-  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', { type: 'http', scheme: 'bearer' })
+  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
+    type: 'http',
+    scheme: 'bearer',
+    description:
+      'An API key (`cgw_…`), or a JWT of an issuer that the gateway is configured with. A proxy such as Cloudflare ' +
+      'Access puts the JWT into a header of its own instead (`Cf-Access-Jwt-Assertion`). One credential a request.',
+  })
   app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
     type: 'apiKey',
     in: 'header',
     name: 'X-API-Key',
+    description: 'An API key (`cgw_…`).',
   })
   return app
 }

@@ -1,12 +1,16 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { Action, CallerConfig, CallerKey, Rule } from './config.ts'
+import type { Action, CallerConfig, CallerKey, Config, IssuerConfig, Rule } from './config.ts'
+import { tokenCheck } from './jwt.ts'
+import type { Log } from './log.ts'
 import { fieldsOf, type Kind } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import type { Limit } from './rate-limit.ts'
+import type { Send } from './upstream.ts'
 
-/** An authenticated internal service and the key it came with. */
+/** An authenticated internal service and what it came with. */
 export interface Caller {
   name: string
+  /** The id of its API key, or `jwt:` and the subject of its token. */
   keyId: string
   allow: readonly Rule[]
   limit: Limit | undefined
@@ -14,37 +18,95 @@ export interface Caller {
 
 const KEY = /^cgw_([a-z0-9]{1,32})_[A-Za-z0-9_-]{43}$/
 
-/** Builds the check of a request's key against the configured callers. `now` is in epoch milliseconds. */
-export function authenticator(callers: readonly CallerConfig[], now: () => number) {
+/** What is compared with where nothing is known: made like the real ones, because the comparison takes note of that. */
+const NOBODY = Buffer.from('00'.repeat(32), 'hex')
+
+const callerOf = ({ name, allow, limit }: CallerConfig, keyId: string): Caller => ({
+  name,
+  keyId,
+  allow,
+  limit,
+})
+
+/** Builds the check of an API key against the configured callers. An expired one still tells whose it was. */
+function keyCheck(callers: readonly CallerConfig[], now: () => number) {
   const byKeyId = new Map<string, { caller: CallerConfig; key: CallerKey; digest: Buffer }>()
   for (const caller of callers) {
     for (const key of caller.keys)
       byKeyId.set(key.id, { caller, key, digest: Buffer.from(key.sha256, 'hex') })
   }
-  const nobody = Buffer.alloc(32)
 
-  return (headers: Headers): Result<Caller> => {
-    const authorization = headers.get('authorization')
-    const apiKey = headers.get('x-api-key')
-    if (authorization !== null && apiKey !== null) {
-      return refuse('invalid-header', 'both Authorization and X-API-Key were sent')
-    }
-    const text = apiKey ?? /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1]
-    const [, id = ''] = KEY.exec(text ?? '') ?? []
-    const known = byKeyId.get(id)
+  return (text: string): { caller: Caller; expired: boolean } | undefined => {
+    const known = byKeyId.get(KEY.exec(text)?.[1] ?? '')
     // An unknown id is compared as well, so that the time taken does not tell which ids exist.
-    const same = timingSafeEqual(
-      createHash('sha256')
-        .update(text ?? '')
-        .digest(),
-      known?.digest ?? nobody,
-    )
-    if (!known || !same) return refuse('unauthenticated', 'the request carries no key that the gateway knows')
+    const same = timingSafeEqual(createHash('sha256').update(text).digest(), known?.digest ?? NOBODY)
+    if (!known || !same) return undefined
     const { caller, key } = known
-    if (key.expiresAt !== null && Date.parse(key.expiresAt) <= now()) {
-      return refuse('unauthenticated', 'the key has expired')
+    const expired = key.expiresAt !== null && Date.parse(key.expiresAt) <= now()
+    return { caller: callerOf(caller, key.id), expired }
+  }
+}
+
+const UNKNOWN = 'the request carries no key or token that the gateway knows'
+
+/** RFC 6750 §3; a bearer that is no good gets its error as well. */
+export const CHALLENGE = 'Bearer realm="credential-gateway"'
+const INVALID_TOKEN = { headers: { 'www-authenticate': `${CHALLENGE}, error="invalid_token"` } }
+
+export interface AuthenticatorParts {
+  config: Pick<Config, 'callers' | 'issuers'>
+  /** Reads the keys of an issuer. */
+  sendToIssuer(issuer: IssuerConfig): Send
+  /** In epoch milliseconds. */
+  now: () => number
+  log: Log
+}
+
+/** A request as the authenticator sees it. */
+export interface Arrival {
+  headers: Headers
+  requestId: string
+  traceparent: string
+}
+
+/** Who calls. A refusal that has a caller speaks of it: it is known, and may not come in with what it sent. */
+export type Authentication = Result<Caller> & { caller?: Caller }
+
+/** Builds the check of who calls: by an API key, or by a token of a configured issuer. */
+export function authenticator({
+  config,
+  ...parts
+}: AuthenticatorParts): (arrival: Arrival) => Promise<Authentication> {
+  const checkKey = keyCheck(config.callers, parts.now)
+  const checkToken = tokenCheck(config, parts)
+  const places = new Set(['authorization', 'x-api-key', ...config.issuers.map(({ header }) => header)])
+
+  return async ({ headers, requestId, traceparent }) => {
+    const sent = [...places].filter((place) => headers.has(place))
+    // Which of two speaks for the caller would be a guess, and the audit would name only one.
+    if (sent.length > 1)
+      return refuse('invalid-header', `more than one credential was sent: ${sent.join(', ')}`)
+    const [header] = sent
+    if (header === undefined) return refuse('unauthenticated', UNKNOWN)
+    const value = headers.get(header) ?? ''
+    const text = header === 'authorization' ? /^Bearer +(\S+)$/i.exec(value)?.[1] : value
+    if (text === undefined) return refuse('unauthenticated', UNKNOWN)
+    // A key has no dots, and a token has two.
+    if (header === 'x-api-key' || (header === 'authorization' && !text.includes('.'))) {
+      const checked = checkKey(text)
+      if (checked && !checked.expired) return ok(checked.caller)
+      const challenge = header === 'authorization' ? INVALID_TOKEN : {}
+      if (!checked) return refuse('unauthenticated', UNKNOWN, challenge)
+      return { ...refuse('unauthenticated', 'the key has expired', challenge), caller: checked.caller }
     }
-    return ok({ name: caller.name, keyId: key.id, allow: caller.allow, limit: caller.limit })
+    const verdict = await checkToken({ text, header, requestId, traceparent })
+    if (verdict.kind === 'refused') return refuse('unauthenticated', UNKNOWN, INVALID_TOKEN)
+    if (verdict.kind === 'undecided') {
+      const { retryAfterSeconds } = verdict
+      return refuse('not-ready', 'the keys of the token’s issuer cannot be had now', { retryAfterSeconds })
+    }
+    const { caller, subject } = verdict
+    return ok(callerOf(caller, `jwt:${subject}`))
   }
 }
 

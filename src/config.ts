@@ -14,12 +14,17 @@ const reference = z.strictObject(
   { error: 'must be a reference such as { "env": "NAME" }; a secret never stands in the configuration' },
 )
 
+const PRIVATE = 'is no public address, and allowPrivateAddresses is not set'
+
+const isEncrypted = ({ protocol, hostname }: URL): boolean =>
+  protocol === 'https:' || (protocol === 'http:' && isLoopbackHost(hostname))
+
 /** What stands before a path template. `https` only, but loopback; no query, fragment or userinfo. */
 const base = z.string().transform((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const fault = !url
     ? 'must be an absolute URL'
-    : url.protocol !== 'https:' && !(url.protocol === 'http:' && isLoopbackHost(url.hostname))
+    : !isEncrypted(url)
       ? 'must be https (http is for loopback hosts)'
       : url.search || url.hash || url.username || url.password || /[?#]/.test(text)
         ? 'must have no query, fragment or user information'
@@ -56,27 +61,95 @@ const rule = z.strictObject({
 })
 export type Rule = z.output<typeof rule>
 
-const key = z.strictObject({
+/** One API key of a caller. */
+export const callerKey = z.strictObject({
   id: z.string().regex(/^[a-z0-9]{1,32}$/, 'must be 1 to 32 lower-case letters and digits'),
   sha256: z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in lower-case hex'),
   expiresAt: z.iso.datetime({ offset: true }).nullable().default(null),
 })
-export type CallerKey = z.output<typeof key>
+export type CallerKey = z.output<typeof callerKey>
 
-const caller = z.strictObject({
-  name: z.string().regex(NAME, 'must be lower-case letters, digits and "-", beginning with a letter'),
-  keys: z.array(key).min(1),
-  allow: z.array(rule),
-  limit: z
-    .strictObject({ requests: z.int().min(1).max(1e9), seconds: z.int().min(1).max(86_400) })
-    .optional(),
+/** One of something or a list of them, read as a list. */
+const oneOrMore = <T>(item: z.ZodType<T>, error: string) =>
+  z.union([item.transform((one) => [one]), z.array(item).min(1, 'must not be empty')], { error })
+
+const claims = z.record(
+  z.string(),
+  oneOrMore(
+    z.union([z.string().min(1), z.number(), z.boolean()]),
+    'must be a text, a number, true or false, or a list of them',
+  ),
+)
+
+/** Tokens of one issuer: each claim must have the value, or one of the values. */
+const callerTokens = z.strictObject({
+  issuer: z.string(),
+  claims: claims.refine(
+    (named) => Object.keys(named).length > 0,
+    'must name a claim: any token of the issuer would do',
+  ),
 })
+export type CallerTokens = z.output<typeof callerTokens>
+
+const caller = z
+  .strictObject({
+    name: z.string().regex(NAME, 'must be lower-case letters, digits and "-", beginning with a letter'),
+    keys: z.array(callerKey).default([]),
+    jwt: callerTokens.optional(),
+    allow: z.array(rule),
+    limit: z
+      .strictObject({ requests: z.int().min(1).max(1e9), seconds: z.int().min(1).max(86_400) })
+      .optional(),
+  })
+  .refine(({ keys, jwt }) => keys.length > 0 || jwt, 'needs keys, jwt, or both')
 export type CallerConfig = z.output<typeof caller>
+
+/** Signatures that the holder of a public key can verify and not make. */
+export const tokenAlgorithms = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+] as const
+
+const issuer = z.strictObject({
+  /** Compared with a token's `iss` as it stands, to the last slash. */
+  issuer: z.string().min(1).max(1000),
+  jwksUrl: z
+    .string()
+    .refine((text) => URL.canParse(text), { error: 'must be an absolute URL', abort: true })
+    .transform((text) => new URL(text))
+    .refine(isEncrypted, 'must be https (http is for loopback hosts)')
+    .refine(({ username, password, hash }) => !username && !password && !hash, {
+      error: 'must have no fragment or user information',
+    })
+    .transform(({ href }) => href)
+    .optional(),
+  audience: oneOrMore(z.string().min(1), 'must be a text or a list of texts'),
+  algorithms: z.array(z.enum(tokenAlgorithms, `must be one of ${tokenAlgorithms.join(', ')}`)).min(1),
+  /** The header with the token; a bearer in `Authorization` unless told otherwise. */
+  header: z
+    .string()
+    .regex(/^[A-Za-z0-9-]+$/, 'must be the name of a header')
+    .transform((name) => name.toLowerCase())
+    .refine((name) => name !== 'x-api-key', 'is where API keys stand')
+    .default('authorization'),
+  /** Whether the issuer may stand on a private network. */
+  allowPrivateAddresses: z.boolean().default(false),
+})
+export type IssuerConfig = z.output<typeof issuer>
 
 /** Only the outermost shape: its parts are checked one by one, so that a fault in one hides no fault in another. */
 const document = z.strictObject({
   connections: z.record(z.string(), z.unknown()),
   aliases: z.record(z.string(), z.unknown()).default({}),
+  issuers: z.array(z.unknown()).default([]),
   callers: z.array(z.unknown()).default([]),
 })
 
@@ -100,6 +173,7 @@ export interface ConnectionConfig {
 export interface Config {
   connections: ReadonlyMap<string, ConnectionConfig>
   aliases: ReadonlyMap<string, ResourceAddress>
+  issuers: readonly IssuerConfig[]
   callers: readonly CallerConfig[]
 }
 
@@ -172,7 +246,7 @@ export function readConfig(
     for (const setting of ['baseUrl', 'authUrl'] as const) {
       const url = given[setting]
       if (url && !given.allowPrivateAddresses && isPrivateHost(new URL(url).hostname))
-        fault([...at, setting], 'is no public address, and allowPrivateAddresses is not set')
+        fault([...at, setting], PRIVATE)
     }
     for (const [index, id] of given.self.entries()) {
       const parsed = parseId(id)
@@ -212,6 +286,23 @@ export function readConfig(
     else aliases.set(name, target.value)
   }
 
+  const issuers: IssuerConfig[] = []
+  /** Those with faults too: a caller that names one of them has no fault of its own. */
+  const issuerNames = new Set<unknown>()
+  for (const [index, value] of whole.issuers.entries()) {
+    const at = ['issuers', index]
+    const name = (value as { issuer?: unknown } | null)?.issuer
+    if (name !== undefined && issuerNames.has(name)) fault([...at, 'issuer'], 'is used twice')
+    issuerNames.add(name)
+    const given = check(issuer, value, at)
+    if (!given) continue
+    // Without the address of the keys it is asked for: then the issuer must be an address itself.
+    const url = given.jwksUrl ?? check(base, given.issuer, [...at, 'issuer'])
+    if (url !== undefined && isPrivateHost(new URL(url).hostname) && !given.allowPrivateAddresses)
+      fault([...at, given.jwksUrl === undefined ? 'issuer' : 'jwksUrl'], PRIVATE)
+    issuers.push(given)
+  }
+
   const callers: CallerConfig[] = []
   const names = new Set<string>()
   const keyIds = new Set<string>()
@@ -224,7 +315,10 @@ export function readConfig(
       if (keyIds.has(id)) fault(['callers', index, 'keys', keyIndex, 'id'], 'is used twice')
       keyIds.add(id)
     }
+    if (given.jwt && !issuerNames.has(given.jwt.issuer))
+      fault(['callers', index, 'jwt', 'issuer'], 'is none of the issuers')
     callers.push(given)
   }
-  return faults.length > 0 ? { ok: false, faults } : { ok: true, value: { connections, aliases, callers } }
+  if (faults.length > 0) return { ok: false, faults }
+  return { ok: true, value: { connections, aliases, issuers, callers } }
 }

@@ -128,6 +128,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       windows.set(caller, window)
       return taken
     },
+    sendToIssuer({ issuer, allowPrivateAddresses }) {
+      const sender = openSender({ name: issuer, allowPrivateAddresses }, REQUESTS_AT_ONCE, log)
+      senders.push(sender)
+      return createSend(sender.fetch, provesUnsent)
+    },
     async readiness() {
       const reasons: string[] = []
       if (draining) reasons.push('the gateway is stopping')

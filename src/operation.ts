@@ -1,5 +1,5 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi'
-import type { Caller } from './auth.ts'
+import { type Caller, CHALLENGE } from './auth.ts'
 import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } from './problems.ts'
 
 /** What a handler gets: the request's parts that every operation needs, already checked. */
@@ -148,6 +148,6 @@ export function problemResponse(problem: Problem, requestId: string, pathname: s
   }
   const headers = new Headers({ ...more, 'content-type': 'application/problem+json' })
   if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
-  if (status === 401) headers.set('www-authenticate', 'Bearer realm="credential-gateway"')
+  if (status === 401 && !headers.has('www-authenticate')) headers.set('www-authenticate', CHALLENGE)
   return new Response(JSON.stringify(document), { status, headers })
 }

@@ -44,7 +44,7 @@ export const problems = {
   unauthenticated: entry(
     401,
     'Unauthenticated',
-    'The request carries no key, or one that is malformed, unknown or expired. Send `Authorization: Bearer …` or `X-API-Key`.',
+    'The request carries no API key and no token, or one that is malformed, unknown, expired or of nobody who is configured here. Send `Authorization: Bearer …` or `X-API-Key`.',
   ),
   forbidden: entry(
     403,
@@ -190,7 +190,7 @@ export const problems = {
   'not-ready': entry(
     503,
     'Not ready',
-    'The gateway cannot serve requests now: it is starting, stopping, or its configuration is at fault. Nothing was sent.',
+    'The gateway cannot serve requests now: it is starting, stopping, its configuration is at fault, or the keys of the issuer of a token cannot be had. Nothing was sent.',
     true,
   ),
   'outcome-unknown': entry(

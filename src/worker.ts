@@ -7,13 +7,14 @@ import type { Actor } from './connection.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
 import { GATEWAY } from './resource-id.ts'
+import { createSend } from './upstream.ts'
 import { type Env, perEnvironment, surroundingsOf } from './worker-environment.ts'
 import { workerHistory } from './worker-history.ts'
 import { MISCONFIGURED, objectOf } from './worker-object.ts'
 
 export { Connection } from './worker-object.ts'
 
-const NOTHING: Config = { connections: new Map(), aliases: new Map(), callers: [] }
+const NOTHING: Config = { connections: new Map(), aliases: new Map(), issuers: [], callers: [] }
 
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
@@ -56,6 +57,7 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
       objectOf(env, GATEWAY)
         .takeRequest(caller, limit)
         .catch(() => undefined),
+    sendToIssuer: () => createSend(fetch, () => false),
     // One object stands for the store: asking each would keep all of them awake.
     readiness: () =>
       objectOf(env, GATEWAY)

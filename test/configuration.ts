@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Sandbox } from '../sandbox/server.ts'
+import { tokenAlgorithms } from '../src/config.ts'
 
 /** Keys of the test's callers. The texts are fixed, so that one configuration serves every process. */
 export const keys = {
@@ -53,8 +54,58 @@ export const environment = {
 /** A port on which nothing listens: it is above those that systems give out. */
 const NOWHERE = 'http://127.0.0.1:65529'
 
-/** One document with a connection for every way of being configured that a suite needs. */
-export function configuration(urls: Sandbox['urls']): object {
+/** Issuers that are asked where their keys are; their tokens for `team: platform` are those of a caller. */
+const discovered = [
+  'people',
+  'cold',
+  'crowd',
+  'rotating',
+  'retiring',
+  'failing',
+  'flooded',
+  'lying',
+  'slow',
+  'silent',
+]
+
+/** Who signs tokens, and whose tokens they are. */
+function tokens(base: string) {
+  const issuer = (name: string, more: object = {}) => ({
+    issuer: `${base}/${name}`,
+    audience: 'gateway',
+    algorithms: tokenAlgorithms,
+    ...more,
+  })
+  const holder = (name: string, of: string, claims: object, actions: string[]) => ({
+    name,
+    jwt: { issuer: `${base}/${of}`, claims },
+    allow: [{ ...everything, actions }],
+  })
+  return {
+    issuers: [
+      ...discovered.map((name) => issuer(name)),
+      issuer('direct', {
+        jwksUrl: `${base}/direct/keys`,
+        algorithms: ['RS256'],
+        audience: ['gateway', 'another-gateway'],
+      }),
+      issuer('edge', { jwksUrl: `${base}/edge/keys`, header: 'Cf-Access-Jwt-Assertion' }),
+    ],
+    callers: [
+      ...discovered.map((name) => holder(name, name, { team: 'platform' }, ['read', 'write'])),
+      holder('direct', 'direct', { team: 'platform' }, ['read']),
+      holder('edge', 'edge', { common_name: 'deploy.access' }, ['read']),
+      holder('operators', 'people', { groups: ['ops', 'sre'], email_verified: true }, ['read']),
+    ],
+  }
+}
+
+/**
+ * One document with a connection for every way of being configured that a suite needs.
+ * @param issuers What stands before the issuers of tokens; without it there are none.
+ */
+export function configuration(urls: Sandbox['urls'], issuers?: string): object {
+  const byToken = issuers === undefined ? { issuers: [], callers: [] } : tokens(issuers)
   const commerceLayer = {
     provider: 'commerce-layer',
     baseUrl: urls.commerceLayer,
@@ -93,7 +144,9 @@ export function configuration(urls: Sandbox['urls']): object {
       'seed-credential': 'commerce-layer:xYZkjABcde',
       'billing-worker': 'apinizer:MyProject:api-user',
     },
+    issuers: byToken.issuers,
     callers: [
+      ...byToken.callers,
       caller(
         'admin',
         ['admin', 'rotated'],

@@ -15,4 +15,10 @@ export const differences = {
     node: { status: 503, slug: 'upstream-unavailable', outcome: 'not_sent', attempts: 3 },
     workerd: { status: 504, slug: 'outcome-unknown', outcome: 'unknown', attempts: 2 },
   }),
+  /** A header of 100 KB. */
+  hugeHeader: difference({
+    why: 'Node’s HTTP server takes 16 KiB of headers and answers itself; in front of a Worker Cloudflare’s edge does',
+    node: 431,
+    workerd: 401,
+  }),
 }

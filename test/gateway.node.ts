@@ -23,7 +23,7 @@ export interface TestGateway extends NodeGateway {
 }
 
 export async function startTestGateway(
-  document: object = configuration(inject('sandbox')),
+  document: object = configuration(inject('sandbox'), `${inject('issuers')}/node`),
   more: { registry?: Registry; database?: string; env?: Record<string, string> } = {},
 ): Promise<TestGateway> {
   const registry = more.registry ?? providers

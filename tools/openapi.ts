@@ -14,7 +14,7 @@ const { values, positionals } = parseArgs({
 const file = positionals[0] ?? 'openapi.yaml'
 
 const app = createApp({
-  config: { connections: new Map(), aliases: new Map(), callers: [] },
+  config: { connections: new Map(), aliases: new Map(), issuers: [], callers: [] },
   registry,
   actor: () => undefined,
   history: {
@@ -24,6 +24,7 @@ const app = createApp({
   },
   refused: async () => {},
   takeRequest: async () => undefined,
+  sendToIssuer: () => async () => ({ received: false, sent: false, detail: 'nothing is sent here' }),
   readiness: async () => [],
   referenceScript: async () => '',
   targetOf: () => undefined,

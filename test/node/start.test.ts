@@ -198,6 +198,8 @@ const apinizer = {
 const allow = [{ actions: ['read'], kinds: ['credential'], ids: ['*'], fields: ['*'] }]
 const key = (id: string) => ({ id, sha256: '0'.repeat(64) })
 
+const issuer = { issuer: 'https://id.example', audience: 'gateway', algorithms: ['RS256'] }
+
 const faulty = {
   connections: {
     // What a document's form alone shows to be wrong.
@@ -227,6 +229,29 @@ const faulty = {
     { name: 'desk', keys: [key('k3'), key('k1')], allow },
     { name: 'plain', keys: [{ id: 'k4', sha256: VALUE }], allow },
     { name: 'acting', keys: [key('k5')], allow: [{ ...allow[0], actions: ['delete'] }] },
+    { name: 'locked-out', allow },
+    { name: 'everybody', jwt: { issuer: 'https://id.example', claims: {} }, allow },
+    { name: 'nested', jwt: { issuer: 'https://id.example', claims: { act: { sub: VALUE } } }, allow },
+    { name: 'emptied', jwt: { issuer: 'https://id.example', claims: { groups: [] } }, allow },
+    { name: 'stray', jwt: { issuer: `https://${VALUE}.example`, claims: { sub: 'x' } }, allow },
+  ],
+  issuers: [
+    issuer,
+    issuer,
+    { ...issuer, issuer: VALUE },
+    { ...issuer, issuer: 'http://id.example' },
+    { ...issuer, issuer: `${VALUE}-1`, jwksUrl: 'http://id.example/keys' },
+    { ...issuer, issuer: `${VALUE}-2`, jwksUrl: `https://user:${VALUE}@id.example/keys` },
+    { ...issuer, issuer: `${VALUE}-3`, jwksUrl: VALUE },
+    { ...issuer, issuer: 'https://a.example', audience: undefined },
+    { ...issuer, issuer: 'https://b.example', audience: [] },
+    { ...issuer, issuer: 'https://c.example', algorithms: ['RS256', 'HS256'] },
+    { ...issuer, issuer: 'https://d.example', algorithms: ['none'] },
+    { ...issuer, issuer: 'https://e.example', algorithms: [] },
+    { ...issuer, issuer: 'https://f.example', header: `${VALUE}: x` },
+    { ...issuer, issuer: 'https://g.example', header: 'X-API-Key' },
+    { ...issuer, issuer: 'https://h.example', secret: VALUE },
+    VALUE,
   ],
 }
 
@@ -257,6 +282,26 @@ const faults = {
   '#/callers/2/keys/1/id': 'is used twice',
   '#/callers/3/keys/0/sha256': 'must be a SHA-256 in lower-case hex',
   '#/callers/4/allow/0/actions/0': 'read',
+  '#/callers/5': 'needs keys, jwt, or both',
+  '#/callers/6/jwt/claims': 'must name a claim',
+  '#/callers/7/jwt/claims/act': 'must be a text, a number, true or false, or a list of them',
+  '#/callers/8/jwt/claims/groups': 'must not be empty',
+  '#/callers/9/jwt/issuer': 'is none of the issuers',
+  '#/issuers/1/issuer': 'is used twice',
+  '#/issuers/2/issuer': 'must be an absolute URL',
+  '#/issuers/3/issuer': 'must be https (http is for loopback hosts)',
+  '#/issuers/4/jwksUrl': 'must be https (http is for loopback hosts)',
+  '#/issuers/5/jwksUrl': 'must have no fragment or user information',
+  '#/issuers/6/jwksUrl': 'must be an absolute URL',
+  '#/issuers/7/audience': 'must be a text or a list of texts',
+  '#/issuers/8/audience': 'must not be empty',
+  '#/issuers/9/algorithms/1': 'must be one of RS256',
+  '#/issuers/10/algorithms/0': 'must be one of RS256',
+  '#/issuers/11/algorithms': '1',
+  '#/issuers/12/header': 'must be the name of a header',
+  '#/issuers/13/header': 'is where API keys stand',
+  '#/issuers/14': '"secret"',
+  '#/issuers/15': 'object',
 }
 
 test('a configuration is refused with every fault named by its place, all at once and without a value', async () => {

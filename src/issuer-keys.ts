@@ -1,0 +1,136 @@
+import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
+import type { IssuerConfig } from './config.ts'
+import { Deadline } from './deadline.ts'
+import type { Log } from './log.ts'
+import type { Send } from './upstream.ts'
+
+/** Older keys are read anew; if that fails, they serve until they are `TOO_OLD`. Milliseconds. */
+const OLD = 300_000
+const TOO_OLD = 900_000
+
+/** An issuer is asked no more often than this, whatever tokens name and whether or not it answers. Milliseconds. */
+const COOLDOWN = 10_000
+
+/** How long finding and reading the keys may take together. Milliseconds. */
+const PATIENCE = 5000
+
+/** How often one request looks whether another has read the keys. Milliseconds. */
+const LOOK = 20
+
+/** Nobody can say whether the token is good: the keys of its issuer cannot be had. */
+export class KeysUnavailable extends Error {
+  readonly retryAfterSeconds: number
+
+  constructor(milliseconds: number) {
+    super('the keys of the issuer cannot be had')
+    this.retryAfterSeconds = Math.max(1, Math.ceil(milliseconds / 1000))
+  }
+}
+
+type Keys = ReturnType<typeof createLocalJWKSet>
+
+interface State {
+  known: { keys: Keys; readAt: number } | undefined
+  /** When the issuer was last asked, and whether it gave its keys. */
+  asked: { at: number; well: boolean }
+  /** The end of the time of the request that is reading. */
+  reading: Deadline | undefined
+}
+
+/**
+ * An issuer's public keys, read when they are needed and kept. What requests share is data and never a promise: on
+ * Workers a promise belongs to the request that made it, so whoever comes second looks again until the first is done.
+ * @param now In epoch milliseconds.
+ */
+export function issuerKeys(
+  { issuer, jwksUrl }: IssuerConfig,
+  send: Send,
+  now: () => number,
+  log: Log,
+): (traceparent: string) => JWTVerifyGetKey {
+  const state: State = { known: undefined, asked: { at: -Infinity, well: true }, reading: undefined }
+
+  /** A clock that was set back makes everything old. */
+  const since = (at: number): number => (now() < at ? Infinity : now() - at)
+
+  async function read(baseUrl: string, template: string, deadline: Deadline, traceparent: string) {
+    const answer = await send({
+      method: 'GET',
+      baseUrl,
+      template,
+      ref: {},
+      headers: { accept: 'application/json' },
+      credentials: {},
+      traceparent,
+      timeoutMs: deadline.remainingMs(),
+    })
+    if (!answer.received) throw new Error(answer.detail)
+    const { status, body } = answer.response
+    if (status !== 200) throw new Error(`the answer was ${status}`)
+    if (typeof body !== 'object' || body === null) throw new Error('the answer is no JSON object')
+    return body as Record<string, unknown>
+  }
+
+  /** OpenID Connect Discovery 1.0 §4: whoever answers must be the issuer itself. */
+  async function discover(deadline: Deadline, traceparent: string): Promise<string> {
+    const { origin, pathname } = new URL(issuer)
+    const base = origin + pathname.replace(/\/+$/, '')
+    const told = await read(base, '/.well-known/openid-configuration', deadline, traceparent)
+    if (told['issuer'] !== issuer) throw new Error('the discovery document is of another issuer')
+    const url = URL.parse(String(told['jwks_uri']))
+    if (!url || (url.protocol !== 'https:' && url.origin !== origin)) {
+      throw new Error('the discovery document has no jwks_uri that could be used')
+    }
+    return url.href
+  }
+
+  const isBeingRead = (): boolean => state.reading !== undefined && state.reading.remainingMs() > 0
+
+  async function refresh(traceparent: string): Promise<void> {
+    const others = state.reading
+    if (others && isBeingRead()) {
+      while (state.reading === others && (await others.sleep(LOOK)));
+      return
+    }
+    const own = new Deadline(PATIENCE)
+    state.reading = own
+    try {
+      const url = jwksUrl ?? (await discover(own, traceparent))
+      const set = (await read(url, '', own, traceparent)) as unknown as JSONWebKeySet
+      state.known = { keys: createLocalJWKSet(set), readAt: now() }
+      state.asked = { at: now(), well: true }
+    } catch (error) {
+      state.asked = { at: now(), well: false }
+      const reason = error instanceof Error ? error.message : 'unknown fault'
+      log.warn('issuer without keys', { issuer, reason })
+    } finally {
+      if (state.reading === own) state.reading = undefined
+    }
+  }
+
+  const mayAsk = (): boolean => since(state.asked.at) >= COOLDOWN
+  const unavailable = () => new KeysUnavailable(COOLDOWN - since(state.asked.at))
+
+  async function current(traceparent: string): Promise<Keys> {
+    const age = state.known ? since(state.known.readAt) : Infinity
+    // Keys that still serve make nobody wait but the one who reads them anew.
+    const waits = age > TOO_OLD || !isBeingRead()
+    if (age > OLD && waits && mayAsk()) await refresh(traceparent)
+    if (!state.known || since(state.known.readAt) > TOO_OLD) throw unavailable()
+    return state.known.keys
+  }
+
+  return (traceparent) => async (header, token) => {
+    const keys = await current(traceparent)
+    try {
+      return await keys(header, token)
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
+      // A key that is not among them may be a new one.
+      if (mayAsk()) await refresh(traceparent)
+      if (!state.asked.well) throw unavailable()
+      if (!state.known || state.known.keys === keys) throw error
+      return state.known.keys(header, token)
+    }
+  }
+}

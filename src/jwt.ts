@@ -1,0 +1,119 @@
+import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
+import type { CallerConfig, CallerTokens, Config, IssuerConfig } from './config.ts'
+import { issuerKeys, KeysUnavailable } from './issuer-keys.ts'
+import type { Log } from './log.ts'
+import type { Send } from './upstream.ts'
+
+/** Characters of a token that are looked at; real ones have one or two thousand. */
+const MAX_LENGTH = 8192
+
+/** Seconds by which the clocks of issuer and gateway may differ. */
+const LEEWAY = 30
+
+export type TokenVerdict =
+  | {
+      kind: 'known'
+      caller: CallerConfig
+      /** Who it is, for the audit: at most 128 printable characters. */
+      subject: string
+    }
+  /** Why stands in the log only. */
+  | { kind: 'refused' }
+  /** Nobody can say now. */
+  | { kind: 'undecided'; retryAfterSeconds: number }
+
+export interface SentToken {
+  text: string
+  /** The header that it came in. */
+  header: string
+  requestId: string
+  traceparent: string
+}
+
+type Value = CallerTokens['claims'][string][number]
+
+/** A claim that is a list has what one of its elements is. */
+function meets(payload: JWTPayload, claims: CallerTokens['claims']): boolean {
+  return Object.entries(claims).every(([name, wanted]) => {
+    const held: unknown = Object.hasOwn(payload, name) ? payload[name] : undefined
+    return (Array.isArray(held) ? held : [held]).some((value) => wanted.includes(value as Value))
+  })
+}
+
+/** Cloudflare Access leaves `sub` empty for its service tokens and says `common_name`. */
+function subjectOf({ sub, ...claims }: JWTPayload): string {
+  const named = [sub, claims['client_id'], claims['common_name']].find(
+    (name): name is string => typeof name === 'string' && name !== '',
+  )
+  return (named ?? '').replace(/[^\x20-\x7e]/gu, '?').slice(0, 128)
+}
+
+/** Why a token was refused, for the log: never a value of it. */
+function reasonOf(error: unknown): string {
+  if (error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired) {
+    return `${error.code} ${error.claim}`
+  }
+  return error instanceof errors.JOSEError ? error.code : 'it cannot be verified'
+}
+
+/** Builds the check of a token against the configured issuers and callers. `now` is in epoch milliseconds. */
+export function tokenCheck(
+  { issuers, callers }: Pick<Config, 'issuers' | 'callers'>,
+  { sendToIssuer, now, log }: { sendToIssuer(issuer: IssuerConfig): Send; now: () => number; log: Log },
+): (token: SentToken) => Promise<TokenVerdict> {
+  const byName = new Map(
+    issuers.map((config) => [
+      config.issuer,
+      { ...config, keysFor: issuerKeys(config, sendToIssuer(config), now, log) },
+    ]),
+  )
+
+  /** The issuer that the token names. Nothing else is read from it before its signature is verified. */
+  function issuerOf({ text, header }: SentToken) {
+    try {
+      const named = byName.get(decodeJwt(text).iss ?? '')
+      return named?.header === header ? named : undefined
+    } catch {
+      return undefined
+    }
+  }
+
+  return async (token) => {
+    const { text, requestId, traceparent } = token
+    const refused = (reason: string, more: Record<string, unknown> = {}): TokenVerdict => {
+      log.info('token refused', { requestId, reason, ...more })
+      return { kind: 'refused' }
+    }
+    if (text.length > MAX_LENGTH) return refused('it is too long')
+    const named = issuerOf(token)
+    if (!named) return refused('it is of no issuer that is configured for this header')
+    const { issuer, audience, algorithms, keysFor } = named
+    let payload: JWTPayload
+    try {
+      const verified = await jwtVerify(text, keysFor(traceparent), {
+        issuer,
+        audience,
+        algorithms,
+        requiredClaims: ['exp'],
+        clockTolerance: LEEWAY,
+        currentDate: new Date(now()),
+      })
+      payload = verified.payload
+    } catch (error) {
+      if (!(error instanceof KeysUnavailable)) return refused(reasonOf(error), { issuer })
+      return { kind: 'undecided', retryAfterSeconds: error.retryAfterSeconds }
+    }
+    // The library looks at `nbf` and `exp` only.
+    if (payload.iat !== undefined && payload.iat > Math.floor(now() / 1000) + LEEWAY) {
+      return refused('it was issued in the future', { issuer })
+    }
+    const matching = callers.filter(({ jwt }) => jwt?.issuer === issuer && meets(payload, jwt.claims))
+    const [caller] = matching
+    if (!caller) return refused('its claims are those of no caller', { issuer })
+    if (matching.length > 1) {
+      const names = matching.map(({ name }) => name).join(' ')
+      return refused('its claims are those of several callers', { issuer, callers: names })
+    }
+    return { kind: 'known', caller, subject: subjectOf(payload) }
+  }
+}
