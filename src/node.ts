@@ -10,6 +10,9 @@ function refuseToStart(faults: string[]): never {
   process.exit(1)
 }
 
+// Node's diagnostic reports, where an operator turns them on, would list the environment, which is full of secrets.
+process.report.excludeEnv = true
+
 const { env } = process
 const ownFaults: string[] = []
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, inject } from 'vitest'
 import { registry as providers } from '../adapters/index.ts'
 import type { Registry } from '../src/adapter.ts'
-import { deriveAuditKeys } from '../src/audit-keys.ts'
+import { type AuditKeyText, deriveAuditKeys } from '../src/audit-keys.ts'
 import { readConfig } from '../src/config.ts'
 import { openLog } from '../src/log.ts'
 import { type NodeGateway, startNodeGateway } from '../src/node-gateway.ts'
@@ -24,7 +24,7 @@ export interface TestGateway extends NodeGateway {
 
 export async function startTestGateway(
   document: object = configuration(inject('sandbox'), `${inject('issuers')}/node`),
-  more: { registry?: Registry; database?: string; env?: Record<string, string> } = {},
+  more: { registry?: Registry; database?: string; env?: Record<string, string>; key?: AuditKeyText } = {},
 ): Promise<TestGateway> {
   const registry = more.registry ?? providers
   const config = readConfig(JSON.stringify(document), { ...environment, ...more.env }, registry)
@@ -35,7 +35,7 @@ export async function startTestGateway(
   const gateway = await startNodeGateway({
     config: config.value,
     registry,
-    keys: deriveAuditKeys(auditKey),
+    keys: deriveAuditKeys(more.key ?? auditKey),
     database,
     port: 0,
     host: '127.0.0.1',

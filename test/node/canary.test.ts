@@ -1,197 +1,85 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash, hkdfSync, randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { problems } from '../../src/problems.ts'
-import { configuration, environment, keys } from '../configuration.ts'
-import { auditKey, startTestGateway, type TestGateway } from '../gateway.node.ts'
+import { type Disguise, disguise } from '../canary-disguise.ts'
+import { type Canary, canaryText, canaryToken, type Search, searchFor } from '../canary-search.ts'
+import { configuration, keys as fixedKeys, sha256 } from '../configuration.ts'
+import { startTestGateway, type TestGateway } from '../gateway.node.ts'
 import { type Control, controlOf, type Json } from '../sandbox-calls.ts'
 
 // Secrets are sent through every route and every fault, and then looked for in everything that the gateway has said,
-// logged and stored.
+// logged and stored: 9 MB with 370,000 different places of 8 visible characters. Summed over all pieces and forms, one of
+// these is a canary's by accident in fewer than one run of 20,000.
 
-const random = (): string => randomBytes(24).toString('base64url')
-/** Nobody has it by chance, any piece of it is as rare, and it is spelled differently in every encoding. */
-const canary = (): string =>
-  [...'"\\/%+é\'&<'].map((special) => random().slice(0, 6) + special).join('') + random().slice(0, 6)
-
-const canaries = {
-  'a secret that a caller sends': canary(),
-  'a secret in a place where none belongs': canary(),
-  'a secret as the name of a member': canary(),
-  'a secret in a header or query': random(),
-  'a secret that the provider tells': canary(),
-  'metadata of a connection that hides it': canary(),
-  'the key of a caller': keys.admin.slice('cgw_admin_'.length),
-  'the client secret of a connection': canary(),
-  'the token of a connection': random(),
-  'the key of a connection': random(),
+const secret = canaryText()
+const misplaced = canaryText()
+const memberName = canaryText()
+const inHeader = canaryToken()
+const told = canaryText()
+const hiddenMetadata = canaryText()
+const auditKey = { id: 1, bytes: randomBytes(32) }
+const keys = Object.fromEntries(
+  Object.keys(fixedKeys).map((id) => [id, `cgw_${id}_${canaryToken()}`]),
+) as typeof fixedKeys
+/** Of accounts that the providers do not know, so that what the gateway signs in with can be any text. */
+const foreign = {
+  FOREIGN_SECRET: canaryText(),
+  FOREIGN_TOKEN: canaryToken(),
+  FOREIGN_KEY: canaryToken(),
+  BROKEN_TOKEN: `${canaryToken()}\n${canaryToken()}`,
 }
-const {
+
+/** Everything that must never be seen; what the gateway signs in with joins when it has signed in. */
+const canaries: Record<string, Canary> = {
   'a secret that a caller sends': secret,
   'a secret in a place where none belongs': misplaced,
   'a secret as the name of a member': memberName,
   'a secret in a header or query': inHeader,
   'a secret that the provider tells': told,
-} = canaries
-
-/** Fixed values; too much alike for their pieces to mean anything, so they are looked for whole. */
-const fixed = [
-  ...Object.entries(environment).flatMap(([name, value]) => (/_ID$|_USER$/.test(name) ? [] : [value])),
-  Buffer.from(auditKey.bytes).toString('base64'),
-]
-
-/** Every way of writing a text in which it might be passed on. */
-function spellingsOf(text: string): string[] {
-  const bytes = Buffer.from(text)
-  // Base64 of a longer text holds one of three forms, by the place where the secret begins; the seams are left off.
-  const within = (encoding: 'base64' | 'base64url') =>
-    [0, 1, 2].map((before) =>
-      Buffer.concat([Buffer.alloc(before), bytes])
-        .toString(encoding)
-        .slice(before === 0 ? 0 : before + 1)
-        .replace(/=+$/, '')
-        .slice(0, -1),
-    )
-  const json = JSON.stringify(text).slice(1, -1)
-  return [
-    text,
-    json,
-    JSON.stringify(json).slice(1, -1),
-    json.replace(/[^ -~]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`),
-    encodeURIComponent(text),
-    new URLSearchParams({ '': text }).toString().slice(1),
-    text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/"/g, '&quot;').replace(/'/g, '&#39;'),
-    bytes.toString('hex'),
-    bytes.toString('hex').toUpperCase(),
-    ...within('base64'),
-    ...within('base64url'),
-  ]
+  'metadata of a connection that hides it': hiddenMetadata,
+  ...named('the key of the caller', keys, (key) => key.slice(-43)),
+  ...named('the credential', foreign, (text) => text),
+  'the audit key': auditKey.bytes,
+  'the audit key in base64': auditKey.bytes.toString('base64'),
+  ...Object.fromEntries(
+    ['fingerprint', 'etag', 'request'].map((use) => [`the key of each ${use}`, derivedKey(use)]),
+  ),
 }
 
-const PIECE = 12
-/** Text as bytes, one character each, so that files and strings are searched alike. */
-const asBytes = (text: string): string => Buffer.from(text).toString('latin1')
+function named<T>(
+  what: string,
+  all: Record<string, T>,
+  canaryOf: (one: T) => Canary,
+): Record<string, Canary> {
+  return Object.fromEntries(Object.entries(all).map(([name, one]) => [`${what} ${name}`, canaryOf(one)]))
+}
 
-/** Finds which of the secrets a text holds: whole or any piece of twelve characters, in any spelling. */
-function detector(secrets: Record<string, string>, whole: readonly string[]) {
-  const pieces = new Map<string, string>()
-  for (const [name, text] of Object.entries(secrets)) {
-    for (const spelling of spellingsOf(text).map(asBytes)) {
-      for (let at = 0; at + PIECE <= spelling.length; at++) pieces.set(spelling.slice(at, at + PIECE), name)
-    }
-  }
-  const wholes = new Map(whole.flatMap((text) => spellingsOf(text).map((one) => [asBytes(one), text])))
-  return (content: string | Buffer): string[] => {
-    const bytes = typeof content === 'string' ? asBytes(content) : content.toString('latin1')
-    const found = new Set(
-      [...wholes].filter(([spelling]) => bytes.includes(spelling)).map(([, name]) => name),
-    )
-    for (let at = 0; at + PIECE <= bytes.length; at++) {
-      const name = pieces.get(bytes.slice(at, at + PIECE))
-      if (name !== undefined) found.add(name)
-    }
-    return [...found]
-  }
+function derivedKey(use: string): Uint8Array {
+  return new Uint8Array(hkdfSync('sha256', auditKey.bytes, '', `credential-gateway/${use}`, 32))
 }
 
 /** Which secrets stand in which files of a folder. Reading a file drops the process's locks on it, which nobody contends. */
-const foundIn = (folder: string, detect: ReturnType<typeof detector>): Record<string, string[]> =>
+const foundIn = (folder: string, search: Search): Record<string, string[]> =>
   Object.fromEntries(
     readdirSync(folder, { withFileTypes: true })
       .filter((entry) => entry.isFile())
-      .map(({ name }) => [name, detect(readFileSync(join(folder, name)))] as const)
+      .map(({ name }) => [name, search(readFileSync(join(folder, name)))] as const)
       .filter(([, found]) => found.length > 0),
   )
 
-const temporaryFolder = () => mkdtempSync(join(tmpdir(), 'canary-'))
-
-interface ListeningPost {
-  url: string
-  /** Every access token that was issued. */
-  tokens: Set<string>
-  close(): void
-}
-
-/** Passes everything on to a provider and keeps the tokens that it issues. */
-async function overhear(origin: string): Promise<ListeningPost> {
-  const tokens = new Set<string>()
-  const server = createServer(async (incoming, outgoing) => {
-    const { method = 'GET', url = '/' } = incoming
-    const body = Buffer.concat(await incoming.toArray())
-    const { authorization, 'content-type': type = '' } = incoming.headers
-    const answer = await fetch(origin + url, {
-      method,
-      headers: { 'content-type': type, ...(authorization !== undefined && { authorization }) },
-      ...(body.length > 0 && { body }),
-    }).catch(() => undefined)
-    if (!answer) return void incoming.socket.resetAndDestroy()
-    const text = await answer.text()
-    if (text.includes('access_token')) tokens.add((JSON.parse(text) as Json).access_token)
-    outgoing.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' })
-    outgoing.end(text)
-  })
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    tokens,
-    close() {
-      server.close()
-      server.closeAllConnections()
-    },
-  }
-}
-
-describe('the search finds what is planted', () => {
-  const detect = detector({ planted: secret }, ['fixed-value'])
-
-  test('in every spelling, whole and in pieces', () => {
-    for (const spelling of spellingsOf(secret)) {
-      expect(detect(`before ${spelling} after`)).toEqual(['planted'])
-      for (const at of [0, 7, spelling.length - PIECE])
-        expect(detect(`x${spelling.slice(at, at + PIECE)}y`)).toEqual(['planted'])
-    }
-    for (const before of ['', 'a', 'ab', 'abc'])
-      expect(detect(Buffer.from(`${before}${secret}z`).toString('base64'))).toEqual(['planted'])
-    expect(detect(JSON.stringify({ body: JSON.stringify({ secret }) }))).toEqual(['planted'])
-    expect(detect(Buffer.from('Bearer fixed-value').toString('base64'))).toEqual(['fixed-value'])
-  })
-
-  test('and nothing else', () => {
-    expect(detect(random() + secret.slice(0, PIECE - 1) + random())).toEqual([])
-    expect(detect(createHash('sha256').update(secret).digest('hex'))).toEqual([])
-  })
-
-  test('in a database, whether it stands in the file or in its log', () => {
-    const folder = temporaryFolder()
-    const database = new Database(join(folder, 'planted.db'))
-    try {
-      database.pragma('journal_mode = WAL')
-      database.exec('CREATE TABLE t (padding TEXT, value TEXT)')
-      database.pragma('wal_checkpoint(TRUNCATE)')
-      database.prepare('INSERT INTO t VALUES (?, ?)').run('-'.repeat(4000), JSON.stringify({ secret }))
-      expect(foundIn(folder, detect)).toEqual({ 'planted.db-wal': ['planted'] })
-      database.pragma('wal_checkpoint(TRUNCATE)')
-      expect(foundIn(folder, detect)).toEqual({ 'planted.db': ['planted'] })
-    } finally {
-      database.close()
-      rmSync(folder, { recursive: true })
-    }
-  })
-})
-
 describe('after everything that can be done with a secret', () => {
-  const folder = temporaryFolder()
+  const folder = mkdtempSync(join(tmpdir(), 'canary-'))
   let sandbox: Sandbox
-  let posts: ListeningPost[]
+  let front: Disguise
   let gateway: TestGateway
   let controls: Record<'commerceLayer' | 'discue' | 'apinizer', Control>
-  let detect: ReturnType<typeof detector>
+  let search: Search
+  let stopped = false
   /** Everything that the gateway has answered: status, headers and body as text. */
   const replies: { to: string; status: number; text: string }[] = []
 
@@ -259,45 +147,47 @@ describe('after everything that can be done with a secret', () => {
 
   const passwordOf = async ({ match }: Subject): Promise<string> =>
     (await controls.apinizer.state('credential', `${match.path}/user`)).passwordSha256
+  async function underWay(project: string): Promise<void> {
+    const isSeen = async () =>
+      (await controls.apinizer.requests()).some(
+        ({ method, path }) => method === 'PUT' && path.includes(project),
+      )
+    await expect.poll(isSeen, { timeout: 10_000 }).toBe(true)
+  }
   const sha256OfSecret = createHash('sha256').update(secret).digest('hex')
 
   beforeAll(async () => {
     sandbox = await startSandbox({ limits: 'off' })
-    posts = await Promise.all([overhear(sandbox.urls.commerceLayerAuth), overhear(sandbox.urls.apinizer)])
-    const [commerceLayerAuth, login] = posts.map(({ url }) => url) as [string, string]
-    const { commerceLayer, discue, apinizer } = sandbox.urls
-    const { connections, ...rest } = configuration({ ...sandbox.urls, commerceLayerAuth }) as Json
-    const more = {
-      // Accounts that the providers do not know, so that what the gateway signs in with can be any text.
-      'foreign-cl': {
-        ...connections['commerce-layer'],
-        clientId: { env: 'CL_CLIENT_ID' },
-        clientSecret: { env: 'FOREIGN_SECRET' },
-      },
-      'foreign-login': { ...connections['apinizer-login'], clientSecret: { env: 'FOREIGN_SECRET' } },
-      'foreign-apinizer': { ...connections['apinizer-readonly'], token: { env: 'FOREIGN_TOKEN' } },
-      // A wait that a provider asks for is longer than these have time.
-      'brief-cl': { ...connections['commerce-layer'], deadlineMs: 5000 },
-      'brief-discue': { ...connections.discue, deadlineMs: 5000 },
-      'brief-apinizer': { ...connections['apinizer-login'], baseUrl: apinizer, deadlineMs: 5000 },
-      'foreign-discue': { ...connections.discue, apiKey: { env: 'FOREIGN_KEY' } },
-    }
+    front = await disguise(sandbox.urls)
+    const { connections, ...rest } = configuration(front.urls) as Json
     const document = {
       ...rest,
       connections: {
         ...connections,
-        'apinizer-login': { ...connections['apinizer-login'], baseUrl: login },
-        ...more,
+        'foreign-cl': {
+          ...connections['commerce-layer'],
+          clientId: { env: 'CL_CLIENT_ID' },
+          clientSecret: { env: 'FOREIGN_SECRET' },
+        },
+        'foreign-login': { ...connections['apinizer-login'], clientSecret: { env: 'FOREIGN_SECRET' } },
+        'foreign-apinizer': { ...connections['apinizer-readonly'], token: { env: 'FOREIGN_TOKEN' } },
+        'broken-apinizer': { ...connections['apinizer-readonly'], token: { env: 'BROKEN_TOKEN' } },
+        'foreign-discue': { ...connections.discue, apiKey: { env: 'FOREIGN_KEY' } },
+        // A wait that a provider asks for is longer than these have time.
+        'brief-cl': { ...connections['commerce-layer'], deadlineMs: 8000 },
+        'brief-discue': { ...connections.discue, deadlineMs: 8000 },
+        'brief-apinizer': { ...connections['apinizer-login'], deadlineMs: 8000 },
       },
     }
-    gateway = await startTestGateway(document, {
+    let text = JSON.stringify(document)
+    for (const [id, key] of Object.entries(keys))
+      text = text.replace(sha256(fixedKeys[id as keyof typeof keys]), sha256(key))
+    gateway = await startTestGateway(JSON.parse(text), {
       database: join(folder, 'gateway.db'),
-      env: {
-        FOREIGN_SECRET: canaries['the client secret of a connection'],
-        FOREIGN_TOKEN: canaries['the token of a connection'],
-        FOREIGN_KEY: canaries['the key of a connection'],
-      },
+      env: { ...front.env, ...foreign },
+      key: auditKey,
     })
+    const { commerceLayer, discue, apinizer } = sandbox.urls
     controls = {
       commerceLayer: controlOf(commerceLayer),
       discue: controlOf(discue),
@@ -311,18 +201,16 @@ describe('after everything that can be done with a secret', () => {
     await secretsInHeaders()
     await faults()
     await pages()
-    // A token's first part says only how it is signed.
-    const tokens = posts.flatMap((post) => [...post.tokens])
-    const secretParts = tokens.flatMap((token) => token.split('.').slice(1))
-    detect = detector(
-      { ...canaries, ...Object.fromEntries(secretParts.map((part, at) => [`part ${at} of a token`, part])) },
-      fixed,
-    )
+    search = searchFor({
+      ...canaries,
+      ...named('the credential', front.env, (text) => text),
+      ...named('the token', Object.fromEntries(front.tokens.entries()), (token) => token),
+    })
   }, 120_000)
 
   afterAll(async () => {
-    await gateway?.close()
-    for (const post of posts ?? []) post.close()
+    if (!stopped) await gateway?.close()
+    front?.close()
     await sandbox?.close()
     rmSync(folder, { recursive: true })
   })
@@ -335,7 +223,7 @@ describe('after everything that can be done with a secret', () => {
       await put(`${path}?dryRun=true`, body)
       await put(path, body)
       await put(path, body)
-      const metadata = { added: canaries['metadata of a connection that hides it'] }
+      const metadata = { added: hiddenMetadata }
       if (connection === 'cl-hiding') await put(path, { metadata })
       await call('GET', path)
     }
@@ -350,6 +238,7 @@ describe('after everything that can be done with a secret', () => {
       'apinizer-readonly',
       'foreign-apinizer',
       'foreign-login',
+      'broken-apinizer',
     ]
     for (const connection of connections) {
       const { path, body } = await apinizerCredential(connection)
@@ -375,6 +264,15 @@ describe('after everything that can be done with a secret', () => {
     for (let time = 0; time < 3; time++)
       await put(path, { ...body, name: 'Keyed' }, { headers: { 'idempotency-key': 'key-1' } })
     await put(path, { secret: `${secret}!`, name: 'Keyed' }, { headers: { 'idempotency-key': 'key-1' } })
+    const same = { headers: { 'idempotency-key': 'key-2' } }
+    await Promise.all([1, 2].map(() => put(path, { ...body, name: 'At once' }, same)))
+    const client = await discueClient()
+    const late = { headers: { 'idempotency-key': 'key-3' } }
+    await client.control.fault({ reset: 'before' }, { match: { ...client.match, method: 'PUT' }, times: 3 })
+    await put(client.path, client.body, late)
+    await client.control.send('DELETE', '/faults')
+    await put(client.path, { name: 'example.com/newer' })
+    await put(client.path, client.body, late)
     await Promise.all(Array.from({ length: 24 }, (_, at) => put(path, { secret, name: `Name ${at}` })))
     const withSecretMetadata = await apinizerCredential('apinizer', {
       metadata: [{ key: 'k', value: told, secret: true }],
@@ -450,6 +348,17 @@ describe('after everything that can be done with a secret', () => {
       await put(paths[2] ?? '', { secret }, { headers })
     for (const method of ['POST', 'PATCH', 'DELETE']) await call(method, paths[2] ?? '', { body: { secret } })
     await call('POST', '/audit', { body: { secret } })
+    const resolve = '/changes/01979d3e-0000-7000-8000-000000000000/resolve'
+    for (const body of [
+      { outcome: misplaced },
+      { outcome: 'applied', reason: [misplaced] },
+      { [memberName]: misplaced },
+    ])
+      await call('POST', resolve, { body })
+    await put('/credentials/apinizer:..%2F:svc', { secret })
+    await put(`/credentials/cl-careful:${freshId()}`, { name: 'Not with If-Match' })
+    for (let time = 0; time < 4; time++) await call('GET', paths[2] ?? '', { key: keys.limited })
+    await call('HEAD', paths[2] ?? '')
     await put('/no/such/route', { secret })
   }
 
@@ -531,31 +440,45 @@ describe('after everything that can be done with a secret', () => {
       { partialDeployment: { environments: ['staging'], level: 'environment' } },
       { partialDeployment: { environments: ['production'], level: 'pod' } },
     ]
-    const runs: [() => Promise<Subject>, string, object[]][] = [
-      [() => commerceLayerCredential('brief-cl'), 'PATCH', ordinary],
-      [() => commerceLayerCredential('brief-cl'), 'GET', ordinary],
-      [() => discueClient('brief-discue'), 'PUT', ordinary],
-      [() => apinizerCredential('brief-apinizer'), 'PUT', [...ordinary, ...ofApinizer]],
-      [() => apinizerCredential('brief-apinizer'), 'GET', [...ordinary, ...ofApinizer]],
+    type Run = [make: () => Promise<Subject>, method: string, faults: object[]]
+    const onApinizer = () => apinizerCredential('brief-apinizer')
+    const onlySecret = async () => ({ ...(await onApinizer()), body: { secret } })
+    const ofEveryKind = [...ordinary, ...ofApinizer]
+    // Runs on one connection would wait for one another beyond its deadline.
+    const lines: Run[][] = [
       [
-        async () => ({ ...(await apinizerCredential('brief-apinizer')), body: { secret } }),
-        'PATCH',
-        [...ordinary, ...ofApinizer],
+        [() => commerceLayerCredential('brief-cl'), 'PATCH', ordinary],
+        [() => commerceLayerCredential('brief-cl'), 'GET', ordinary],
+      ],
+      [[() => discueClient('brief-discue'), 'PUT', ordinary]],
+      [
+        [onApinizer, 'PUT', ofEveryKind],
+        [onApinizer, 'GET', ofEveryKind],
+        [onlySecret, 'PATCH', ofEveryKind],
       ],
     ]
-    for (const [make, method, list] of runs) {
-      const reached = await Promise.all(
+    const carryOut = async ([make, method, list]: Run) => {
+      const orders = await Promise.all(
         list.map(async (fault) => {
           const { path, body, control, match } = await make()
           const order = await control.fault(fault, { match: { ...match, method }, times: 2 })
           await put(path, body)
           if (method === 'GET') await call('GET', path)
-          const left = (await control.send('GET', '/faults')).faults.find(({ id }: Json) => id === order.id)
-          return left?.used !== 0
+          return { control, id: order.id }
         }),
       )
+      const left = await Promise.all(
+        [...new Set(orders.map(({ control }) => control))].map((control) => control.send('GET', '/faults')),
+      )
+      const unused = left.flatMap(({ faults }) => faults).filter(({ used }) => used === 0)
+      const reached = orders.map(({ id }) => !unused.some((fault) => fault.id === id))
       expect(reached).toEqual(list.map(() => true))
     }
+    await Promise.all(
+      lines.map(async (runs) => {
+        for (const run of runs) await carryOut(run)
+      }),
+    )
     // Sign-in that fails in the same ways.
     for (const fault of [
       { status: 401, code: secret },
@@ -588,30 +511,42 @@ describe('after everything that can be done with a secret', () => {
       cursor = nextCursor
     }
     for (const accept of ['application/json', 'application/x-ndjson', 'text/csv'])
-      await call('GET', '/audit?limit=1000', { headers: { accept } })
+      for (const route of ['/audit', '/changes'])
+        await call('GET', `${route}?limit=1000`, { headers: { accept } })
   }
 
   test('the secrets have been everywhere', async () => {
     const count = (status: number) => replies.filter((reply) => reply.status === status).length
-    for (const status of [200, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 423, 502, 503, 504])
+    for (const status of [200, 400, 401, 403, 404, 405, 409, 412, 413, 415, 422, 423, 429, 502, 503, 504])
       expect(count(status), `replies with status ${status}`).toBeGreaterThan(0)
     expect(replies.length).toBeGreaterThan(1000)
     expect(gateway.logged.length).toBeGreaterThanOrEqual(replies.length)
-    expect(posts.map(({ tokens }) => tokens.size > 0)).toEqual([true, true])
+    expect(front.tokens.length).toBeGreaterThan(5)
     const rotated = await apinizerCredential()
     expect((await put(rotated.path, rotated.body)).status).toBe(200)
     expect(await passwordOf(rotated)).toBe(sha256OfSecret)
+    const seen = new Set(
+      replies.flatMap(({ status, text }) => (status < 400 ? [] : (text.match(/\/problems\/[\w-]+/) ?? []))),
+    )
+    // A sick store and a stopping gateway are met below.
+    const elsewhere = ['internal-error', 'outcome-not-recorded', 'audit-unavailable', 'not-ready']
+    expect(Object.keys(problems).filter((slug) => !seen.has(`/problems/${slug}`))).toEqual(elsewhere)
     const audit = replies.filter(({ to }) => to.startsWith('GET /audit?limit'))
     expect(audit.some(({ text }) => text.includes('"fingerprint":"hmac-sha256:1:'))).toBe(true)
   })
 
   test('no reply tells any of them', () => {
-    const leaks = replies.flatMap(({ to, text }) => detect(text).map((name) => `${to}: ${name}`))
+    const leaks = replies.flatMap(({ to, text }) => search(text).map((name) => `${to}: ${name}`))
     expect([...new Set(leaks)]).toEqual([])
   })
 
+  test('no request to a provider tells any of them but where it belongs', () => {
+    expect(front.heads.some((head) => /^traceparent: 00-/m.test(head))).toBe(true)
+    expect([...new Set(front.heads.flatMap(search))]).toEqual([])
+  })
+
   test('no line of the log tells any of them', () => {
-    expect(gateway.logged.flatMap((line) => detect(line).map((name) => `${name}: ${line}`))).toEqual([])
+    expect(gateway.logged.flatMap((line) => search(line).map((name) => `${name}: ${line}`))).toEqual([])
   })
 
   test('no file beside the database holds any of them, before and after a checkpoint', () => {
@@ -619,34 +554,70 @@ describe('after everything that can be done with a secret', () => {
       expect.arrayContaining(['gateway.db', 'gateway.db-wal', 'gateway.db-shm']),
     )
     expect(readFileSync(join(folder, 'gateway.db-wal')).length).toBeGreaterThan(0)
-    expect(foundIn(folder, detect)).toEqual({})
+    expect(foundIn(folder, search)).toEqual({})
     const other = new Database(join(folder, 'gateway.db'))
+    const kept = other.prepare('SELECT answer FROM idempotency WHERE answer IS NOT NULL').all()
+    expect(kept.length).toBeGreaterThan(1)
     other.pragma('wal_checkpoint(TRUNCATE)')
     other.close()
     expect(readFileSync(join(folder, 'gateway.db')).includes('hmac-sha256:1:')).toBe(true)
-    expect(foundIn(folder, detect)).toEqual({})
+    expect(foundIn(folder, search)).toEqual({})
   })
 
   test('nor does one hold any while an outcome waits to be stored', async () => {
     const { path, body, control, match } = await apinizerCredential()
     await control.fault({ delayAfterMs: 300 }, { match: { ...match, method: 'PUT' } })
     const reply = put(path, body)
-    const isUnderWay = async () =>
-      (await control.requests()).some(({ method, path }) => method === 'PUT' && path.includes(match.path))
-    await expect.poll(isUnderWay, { timeout: 10_000 }).toBe(true)
+    await underWay(match.path)
     const other = new Database(join(folder, 'gateway.db'))
     other.exec('BEGIN IMMEDIATE')
     try {
       const { status, text } = await reply
-      expect([status, JSON.parse(text).type]).toEqual([500, '/problems/outcome-not-recorded'])
-      expect(detect(text)).toEqual([])
-      expect(foundIn(folder, detect)).toEqual({})
+      const { type, changeId } = JSON.parse(text)
+      expect([status, type]).toEqual([500, '/problems/outcome-not-recorded'])
+      expect(readFileSync(join(folder, 'gateway.db.emergency'), 'utf8')).toContain(changeId)
+      expect(search(text)).toEqual([])
+      expect(foundIn(folder, search)).toEqual({})
     } finally {
       other.exec('ROLLBACK')
       other.close()
     }
     await expect.poll(async () => (await put(path, body)).status, { timeout: 10_000 }).toBe(200)
-    expect(foundIn(folder, detect)).toEqual({})
-    expect(gateway.logged.flatMap(detect)).toEqual([])
+    expect(foundIn(folder, search)).toEqual({})
+    expect(gateway.logged.flatMap(search)).toEqual([])
+  })
+  test('nor does anything tell any when the store has lost a table', async () => {
+    const { path, body } = await apinizerCredential()
+    const other = new Database(join(folder, 'gateway.db'))
+    try {
+      other.exec('ALTER TABLE changes RENAME TO lost')
+      const answers = [await put(path, body), await call('GET', '/changes')]
+      expect(answers.map(({ status, text }) => [status, JSON.parse(text).type])).toEqual([
+        [503, '/problems/audit-unavailable'],
+        [500, '/problems/internal-error'],
+      ])
+      expect(answers.flatMap(({ text }) => search(text))).toEqual([])
+    } finally {
+      other.exec('ALTER TABLE lost RENAME TO changes')
+      other.close()
+    }
+    expect(gateway.logged.some((line) => line.includes('request failed'))).toBe(true)
+    expect(gateway.logged.flatMap(search)).toEqual([])
+    expect(foundIn(folder, search)).toEqual({})
+  })
+  test('nor does anything tell any when the gateway stops', async () => {
+    const [running, late] = [await apinizerCredential(), await apinizerCredential()]
+    await running.control.fault({ delayAfterMs: 500 }, { match: { ...running.match, method: 'PUT' } })
+    const reply = put(running.path, running.body)
+    await underWay(running.match.path)
+    stopped = true
+    const closed = gateway.close()
+    const refused = await put(late.path, late.body)
+    expect([refused.status, JSON.parse(refused.text).type]).toEqual([503, '/problems/not-ready'])
+    expect((await reply).status).toBe(200)
+    await closed
+    expect([refused.text, (await reply).text, ...gateway.logged].flatMap(search)).toEqual([])
+    expect(readdirSync(folder)).not.toContain('gateway.db-wal')
+    expect(foundIn(folder, search)).toEqual({})
   })
 })
