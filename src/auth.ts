@@ -2,9 +2,10 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Action, CallerConfig, CallerKey, Config, IssuerConfig, Rule } from './config.ts'
 import { tokenCheck } from './jwt.ts'
 import type { Log } from './log.ts'
-import { fieldsOf, type Kind } from './model.ts'
+import { fieldsOf, type Kind, kinds } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import type { Limit } from './rate-limit.ts'
+import { GATEWAY } from './resource-id.ts'
 import type { Send } from './upstream.ts'
 
 /** An authenticated internal service and what it came with. */
@@ -165,7 +166,17 @@ export const mayUse = (caller: Caller, action: Action): boolean =>
 
 /** Whether a rule lets the caller audit whatever there is. */
 export const mayAuditAll = (caller: Caller): boolean =>
-  caller.allow.some((rule) => grants(rule, 'audit') && rule.ids.includes('*'))
+  caller.allow.some(
+    (rule) =>
+      grants(rule, 'audit') &&
+      rule.ids.includes('*') &&
+      rule.fields.includes('*') &&
+      kinds.every((kind) => rule.kinds.includes(kind)),
+  )
+
+/** Whether events or changes of the connection, or of the gateway itself, could be for the caller. */
+export const mayHear = (caller: Caller, connection: string): boolean =>
+  connection === GATEWAY ? mayAuditAll(caller) : touchesConnection(caller, connection)
 
 /** Whether some rule could match an id of the connection. */
 export function touchesConnection(caller: Caller, connection: string): boolean {

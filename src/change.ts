@@ -46,6 +46,8 @@ export interface ChangeTools {
   live: Set<string>
   /** Idempotency keys of requests that are under way. */
   heldKeys: Set<string>
+  /** Whether the store keeps what room it has for the outcomes of what is under way. */
+  isFull(): boolean
   /** Changes that recovery reads back at once. */
   looksAtOnce: number
   log: Log
@@ -147,14 +149,15 @@ async function makeInLine(
   const { merged, current, write } = prepared.value
   const url = write && buildUrl(tools.connection.baseUrl, write)
   if (write && !url) return refuse('invalid-id', 'the id does not fit the provider’s address')
-  if (tools.emergency?.isSick()) return unrecordable()
+  if (tools.emergency?.isSick() || tools.isFull()) return unrecordable()
 
   const changeId = resumed?.changeId ?? uuidv7()
   const record = tools.ledger.resource(asked.kind, asked.address.id)
   const draft = describe(tools, asked, changeId, merged)
   const readBefore = current?.values as AnyValues | undefined
   if (JSON.stringify([draft.fields, readBefore]).length > MAX_RECORD) {
-    return refuse('upstream-failed', 'the resource is too large for the change to be recorded')
+    const detail = `the resource and the diff are longer than ${MAX_RECORD} characters together`
+    return refuse('resource-too-large', detail)
   }
   const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
 

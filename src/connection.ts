@@ -45,6 +45,8 @@ export interface ActorParts {
   registry: Registry
   ledger: Ledger
   emergency: Emergency | undefined
+  /** Whether nothing new may be begun, because there is little room left. */
+  isFull(): boolean
   keys: AuditKeys
   send: Send
   /** Requests of one connection that may be under way at once. */
@@ -65,6 +67,7 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
     exchange: createExchange(connection, adapter, createTokens(connection, send), send),
     ledger,
     emergency: parts.emergency,
+    isFull: parts.isFull,
     keys: parts.keys,
     looksAtOnce: requestsAtOnce,
     queue: new ResourceQueue(),

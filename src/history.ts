@@ -7,15 +7,17 @@ export interface Gathered<T> extends Slice<T> {
   unanswered: string[]
 }
 
-interface Except {
+export interface Scope {
   /** Connections that are not asked, because they gave no answer a moment ago. */
   except: readonly string[]
+  /** Whether anything of a connection is for whoever asks; others are not asked. */
+  touches(connection: string): boolean
 }
 
 /** The events and changes of all connections, wherever each of them is kept. */
 export interface History {
-  events(filter: EventFilter & Except): Promise<Gathered<AuditEvent>>
-  changes(filter: ChangeFilter & Except): Promise<Gathered<ChangeRecord>>
+  events(filter: EventFilter & Scope): Promise<Gathered<AuditEvent>>
+  changes(filter: ChangeFilter & Scope): Promise<Gathered<ChangeRecord>>
   /** The events of one change, oldest first; undefined when its connection gives no answer. */
   story(connection: string, changeId: string): Promise<AuditEvent[] | undefined>
 }
@@ -25,11 +27,12 @@ export const sliceOf = <T>(rows: T[], limit: number): Slice<T> => ({ rows, compl
 /** One list out of many. What lies below the end of a slice that goes on is left for the next page. */
 export function mergeSlices<T extends { id: string }>(slices: Slice<T>[], limit: number): Slice<T> {
   const unfinished = slices.filter(({ complete }) => !complete)
-  const horizon =
-    unfinished
-      .map(({ rows }) => rows.at(-1)?.id ?? '')
-      .toSorted()
-      .at(-1) ?? ''
+  const ends = unfinished.map(({ rows }) => {
+    const last = rows.at(-1)
+    if (!last) throw new TypeError('a slice that goes on has no rows')
+    return last.id
+  })
+  const horizon = ends.toSorted().at(-1) ?? ''
   const rows = slices
     .flatMap((slice) => slice.rows)
     .filter(({ id }) => id >= horizon)

@@ -87,6 +87,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
         registry,
         ledger,
         emergency: journal,
+        isFull: () => false,
         keys,
         send: createSend(sender.fetch, provesUnsent),
         requestsAtOnce: REQUESTS_AT_ONCE,
@@ -97,7 +98,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   )
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
   async function recover(): Promise<void> {
-    if (!journal.isSick()) await ledger.flushRefusals()
+    const untold = (error: unknown) => log.error('refusals not told', { error: String(error) })
+    if (!journal.isSick()) await ledger.flushRefusals().catch(untold)
     await everyActor((actor) => actor.recover())
   }
 

@@ -175,6 +175,11 @@ export const problems = {
     'The caller has used up the requests that its operator grants it. `RateLimit` and `Retry-After` say when there will be more.',
     true,
   ),
+  'resource-too-large': entry(
+    422,
+    'Resource too large',
+    'The resource is too large for a change of it to be recorded whole. It can be read; make it smaller at the provider first. Nothing was sent.',
+  ),
   'upstream-rate-limited': entry(
     503,
     'Rate limited by the provider',

@@ -1,6 +1,6 @@
 import type { Config } from './config.ts'
 import { Deadline } from './deadline.ts'
-import { type Gathered, type History, mergeSlices } from './history.ts'
+import { type Gathered, type History, mergeSlices, type Scope } from './history.ts'
 import type { Slice } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -27,18 +27,16 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
   }
 
   async function gather<T extends { id: string }>(
-    {
-      connections,
-      except,
-      limit,
-    }: { connections?: readonly string[]; except: readonly string[]; limit: number },
+    { connections, except, touches, limit }: Scope & { connections?: readonly string[]; limit: number },
     question: (object: ConnectionObject) => Promise<Slice<T>>,
   ): Promise<Gathered<T>> {
     // A connection that is no longer configured keeps its history; `_gateway` knows which there are.
     const present = connections?.every((name) => config.connections.has(name)) || except.includes(GATEWAY)
     const former = present ? [] : await ask(GATEWAY, (object) => object.enlisted())
     const known = new Set([...config.connections.keys(), ...(former ?? []), GATEWAY])
-    const names = [...known].filter((name) => connections?.includes(name) !== false && !except.includes(name))
+    const names = [...known].filter(
+      (name) => connections?.includes(name) !== false && !except.includes(name) && touches(name),
+    )
     const answers = await Promise.all(names.map(async (name) => ({ name, slice: await ask(name, question) })))
     const silent = answers.filter(({ slice }) => !slice).map(({ name }) => name)
     const unanswered = [...new Set(former ? silent : [...silent, GATEWAY])]
@@ -52,8 +50,10 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
   }
 
   return {
-    events: ({ except, ...filter }) => gather({ ...filter, except }, (object) => object.events(filter)),
-    changes: ({ except, ...filter }) => gather({ ...filter, except }, (object) => object.changes(filter)),
+    events: ({ except, touches, ...filter }) =>
+      gather({ ...filter, except, touches }, (object) => object.events(filter)),
+    changes: ({ except, touches, ...filter }) =>
+      gather({ ...filter, except, touches }, (object) => object.changes(filter)),
     story: (connection, changeId) => ask(connection, (object) => object.story(changeId)),
   }
 }

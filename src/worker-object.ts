@@ -7,7 +7,6 @@ import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
 import { sliceOf } from './history.ts'
-import type { Emergency } from './ledger/emergency.ts'
 import type { AuditEvent } from './ledger/event.ts'
 import {
   type ChangeFilter,
@@ -20,7 +19,7 @@ import {
 } from './ledger/ledger.ts'
 import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
 import * as schema from './ledger/schema.ts'
-import { ok, type Problem, type Result } from './problems.ts'
+import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { type Limit, take, type Taken, type Window } from './rate-limit.ts'
 import type { Resolution } from './recovery.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -81,6 +80,8 @@ const ENLIST_MS = 1000
 
 /** How often open and unknown changes are looked at, as long as there are any. Milliseconds. */
 const RECOVER_EVERY = 5000
+/** The same while they cannot be settled. Milliseconds. */
+const REPAIR_EVERY = 60_000
 
 /**
  * One connection: its actor and its part of the audit, in storage of its own. The runtime sends no request to a provider
@@ -129,9 +130,16 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     if (!connection) return refused({ slug: 'not-ready', detail: 'the connection is not configured' }, [])
     // An error of fetch in workerd never tells whether the request has left.
     const send = createSend(fetch, () => false)
-    const emergency: Emergency = { keep: () => false, isSick: () => storage.sql.databaseSize > FULL }
-    const requestsAtOnce = REQUESTS_AT_ONCE
-    const actor = createActor(connection, { registry, ledger, emergency, keys, send, requestsAtOnce, log })
+    const actor = createActor(connection, {
+      registry,
+      ledger,
+      emergency: undefined,
+      isFull: () => this.#isFull(),
+      keys,
+      send,
+      requestsAtOnce: REQUESTS_AT_ONCE,
+      log,
+    })
     return { ledger, actor: ok(actor), faults: [] }
   }
 
@@ -144,13 +152,13 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
         error: String(error),
       })
     const untilTold = await ledger.flushRefusals().catch(failed)
-    if (actor.ok) {
-      await actor.value.recover().catch(failed)
-      // Named, though the object has no other: the index by state begins with the connection.
-      const connections = [this.ctx.id.name ?? '']
-      const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 })
-      if (this.#running > 0 || open.length > 0) this.#setAlarm(Date.now() + RECOVER_EVERY)
-    }
+    if (actor.ok) await actor.value.recover().catch(failed)
+    // Named, though the object has no other: the index by state begins with the connection.
+    const connections = [this.ctx.id.name ?? '']
+    const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 })
+    // What cannot be settled now, because the configuration is at fault, is not forgotten.
+    const pause = actor.ok ? RECOVER_EVERY : REPAIR_EVERY
+    if (this.#running > 0 || open.length > 0) this.#setAlarm(Date.now() + pause)
     // Last, because it is later: an alarm that a former instance has set for its open changes stands until here.
     if (untilTold !== undefined) this.#setAlarm(untilTold)
   }
@@ -184,9 +192,18 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     this.#setAlarm(Date.now() + RECOVER_EVERY)
     try {
       return await actor.value.change(request)
+    } catch (error) {
+      // A value, as on Node: an error that leaves the object looks like one that was lost.
+      const { requestId } = request
+      surroundingsOf(this.env).log.error('change failed', { requestId, error: String(error) })
+      return refuse('internal-error', 'see the log entry of this request')
     } finally {
       this.#running -= 1
     }
+  }
+
+  #isFull(): boolean {
+    return this.ctx.storage.sql.databaseSize > FULL
   }
 
   /** A connection that is taken out of the configuration stays in the lists: `_gateway` knows of it from its first change on. */
@@ -204,18 +221,26 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     await new Deadline(ENLIST_MS).within(done)
   }
 
-  async refused(attempt: RefusedAttempt): Promise<void> {
+  refused(attempt: RefusedAttempt): Promise<void> {
+    const work = this.#refused(attempt)
+    this.ctx.waitUntil(work)
+    return work
+  }
+
+  async #refused(attempt: RefusedAttempt): Promise<void> {
     const { ledger } = await this.#opened
-    await this.#enlist()
+    // The room that is left is for the outcomes of what is under way.
+    if (this.#isFull()) throw new Error('the storage is almost full')
     await ledger.refuse(this.ctx.id.name ?? '', attempt)
     this.#setAlarm(Date.now() + FOLD_MS)
+    await this.#enlist()
   }
 
   async takeRequest(caller: string, limit: Limit): Promise<Taken> {
     const { kv } = this.ctx.storage
     const key = `${LIMIT}${caller}`
     const { window, taken } = take(kv.get(key) as Window | undefined, limit, Date.now())
-    kv.put(key, window)
+    if (taken.allowed) kv.put(key, window)
     return taken
   }
 

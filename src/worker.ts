@@ -4,6 +4,7 @@ import { type AppParts, createApp } from './app.ts'
 import type { ChangeAnswer } from './change.ts'
 import type { Config } from './config.ts'
 import type { Actor } from './connection.ts'
+import { Deadline } from './deadline.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -16,6 +17,12 @@ export { Connection } from './worker-object.ts'
 
 const NOTHING: Config = { connections: new Map(), aliases: new Map(), issuers: [], callers: [] }
 
+/** How long `_gateway` may take to count a request or to say how it is. Milliseconds. */
+const PATIENCE = 1000
+
+/** How long an answer to readiness stands. Milliseconds. */
+const READINESS_MS = 1000
+
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
   outcome: 'unknown',
@@ -26,9 +33,10 @@ const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of
 function remoteActor(env: Env, log: Log, name: string): Actor {
   const otherwise =
     <T>({ requestId }: { requestId: string }, refusal: T) =>
-    (error: unknown): T => {
+    (error: unknown): T | typeof SILENT => {
       log.error('connection lost', { requestId, connection: name, error: String(error) })
-      return refusal
+      // The runtime says of some calls that they never arrived.
+      return (error as { overloaded?: boolean }).overloaded ? SILENT : refusal
     }
   return {
     change(request) {
@@ -44,25 +52,37 @@ function remoteActor(env: Env, log: Log, name: string): Actor {
 }
 
 function partsOf(env: Env, log: Log, config: Config): AppParts {
+  let readiness: { at: number; faults: string[] } = { at: -Infinity, faults: [] }
   return {
     config,
     registry,
     actor: (name) => (config.connections.has(name) ? remoteActor(env, log, name) : undefined),
     history: workerHistory(env, config, log),
-    refused: (connection, attempt) =>
-      objectOf(env, connection !== null && config.connections.has(connection) ? connection : GATEWAY).refused(
-        attempt,
-      ),
+    refused(connection, attempt) {
+      const name = connection !== null && config.connections.has(connection) ? connection : GATEWAY
+      const kept = objectOf(env, name).refused(attempt)
+      waitUntil(kept)
+      return kept
+    },
     takeRequest: (caller, limit) =>
-      objectOf(env, GATEWAY)
-        .takeRequest(caller, limit)
-        .catch(() => undefined),
+      new Deadline(PATIENCE).within(
+        objectOf(env, GATEWAY)
+          .takeRequest(caller, limit)
+          .catch(() => undefined),
+      ),
     sendToIssuer: () => createSend(fetch, () => false),
     // One object stands for the store: asking each would keep all of them awake.
-    readiness: () =>
-      objectOf(env, GATEWAY)
+    async readiness() {
+      const age = Date.now() - readiness.at
+      // Anybody may ask, so they must not be able to keep the object busy.
+      if (age >= 0 && age < READINESS_MS) return readiness.faults
+      const asked = objectOf(env, GATEWAY)
         .faults()
-        .catch(() => ['the store does not answer']),
+        .catch(() => undefined)
+      const faults = (await new Deadline(PATIENCE).within(asked)) ?? ['the store does not answer']
+      readiness = { at: Date.now(), faults }
+      return faults
+    },
     async referenceScript() {
       const { body, status } = await env.ASSETS.fetch('https://assets.invalid/reference.js')
       if (status !== 200 || !body) throw new Error(`the script of the API reference is missing (${status})`)

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join, relative, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -32,6 +32,8 @@ export interface WorkerSettings {
   port: number
   /** Networks that upstreams may be in, in workerd's words: `public`, `private`, `local` or CIDR blocks. */
   networks: readonly string[]
+  /** Ends it, also while it starts. */
+  stop?: AbortSignal
 }
 
 export interface WorkerProcess {
@@ -125,11 +127,27 @@ ${list(Object.keys(settings.variables).map((name) => `(name = ${quoted(name)}, f
 `
 }
 
+const pidFile = (storage: string): string => join(storage, 'workerd.pid')
+
+/** Whether the workerd that was started last on the storage is still there: it outlives a parent that was killed. */
+function isOrphaned(storage: string): boolean {
+  try {
+    const pid = readFileSync(pidFile(storage), 'utf8')
+    process.kill(Number(pid), 0)
+    // Where the system tells, another process that got its number is not taken for it.
+    const commands = `/proc/${pid}/cmdline`
+    return !existsSync(commands) || readFileSync(commands, 'utf8').includes('workerd')
+  } catch {
+    return false
+  }
+}
+
 /** workerd would share a storage, and two of it would be two writers. SQLite frees the lock when this process ends. */
 function own(storage: string): Database.Database {
   const lock = new Database(join(storage, 'lock'), { timeout: 0 })
   try {
     lock.exec('BEGIN EXCLUSIVE')
+    if (isOrphaned(storage)) throw new Error(`its number stands in ${pidFile(storage)}`)
     return lock
   } catch (cause) {
     lock.close()
@@ -148,7 +166,9 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
   const child = spawn(workerd.default, ['serve', '--control-fd=3', file], {
     env: variables,
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    ...(settings.stop && { signal: settings.stop }),
   })
+  writeFileSync(pidFile(storage), `${child.pid}`)
   let said = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2000)))
   const listening = Promise.withResolvers<number>()
@@ -156,6 +176,8 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
     const { event, port } = JSON.parse(line) as { event: string; port: number }
     if (event === 'listen') listening.resolve(port)
   })
+  // Stopping it is no error of its start; `close` says how it ended.
+  child.on('error', () => {})
   child.once('close', (code, signal) => {
     lock.close()
     listening.reject(new Error(`workerd ended with ${code ?? signal}: ${said}`))

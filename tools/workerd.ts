@@ -5,6 +5,8 @@ import { startWorker, variablesIn } from './worker-process.ts'
 // a folder. Upstreams must be in public networks, unless ALLOW_NETWORKS names others: `private`, `local` or CIDR blocks.
 const { env } = process
 const log = openLog('info', (line) => void process.stdout.write(line))
+const stop = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
 try {
   const { url, child } = await startWorker({
     bundle: 'dist/worker',
@@ -13,11 +15,11 @@ try {
     variables: variablesIn(env),
     host: env['HOST'] ?? '127.0.0.1',
     port: Number(env['PORT'] ?? 8787),
+    stop: stop.signal,
     networks: ['public', ...(env['ALLOW_NETWORKS'] ?? '').split(/[\s,]+/).filter(Boolean)],
   })
   child.stdout?.pipe(process.stdout)
   child.stderr?.pipe(process.stderr)
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void child.kill(signal))
   const { status } = await fetch(`${url}/health/ready`)
   if (status === 200) {
     child.once('close', (code) => process.exit(code ?? 1))

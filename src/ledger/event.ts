@@ -37,8 +37,11 @@ export interface AuditEvent {
   requestId: string | null
   outcome: Outcome | null
   upstream: Json
-  /** Of refused attempts: the problem's slug, and how many there were since the last such event. */
-  refusal: { problem: string; count: number } | null
+  /**
+   * Of refused attempts: the problem's slug, and how many there were since the last such event. Absent from all others:
+   * a member that came later must not be part of the hash of what was written before it.
+   */
+  refusal?: { problem: string; count: number }
   previous: string
   hash: string
 }
@@ -66,7 +69,7 @@ export function toRow(event: AuditEvent): Row {
     actorAddress: actor?.address ?? null,
     fields: canonical(fields),
     upstream: upstream === null ? null : canonical(upstream),
-    refusal: refusal === null ? null : canonical(refusal),
+    refusal: refusal ? canonical(refusal) : null,
   }
 }
 
@@ -77,6 +80,6 @@ export function toEvent(row: Row): AuditEvent {
     actor: actor === null ? null : { caller: actor, key: actorKey, address: actorAddress },
     fields: JSON.parse(fields) as AuditEvent['fields'],
     upstream: upstream === null ? null : (JSON.parse(upstream) as Json),
-    refusal: refusal === null ? null : (JSON.parse(refusal) as AuditEvent['refusal']),
+    ...(refusal !== null && { refusal: JSON.parse(refusal) as NonNullable<AuditEvent['refusal']> }),
   }
 }

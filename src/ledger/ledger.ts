@@ -16,7 +16,7 @@ import { v7 as uuidv7 } from 'uuid'
 import type { AuditKeys } from '../audit-keys.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
-import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
+import { type AuditEvent, type EventType, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import { foldRefusals, type RefusedAttempt } from './refusals.ts'
 import * as schema from './schema.ts'
 
@@ -27,11 +27,7 @@ export type Db = BaseSQLiteDatabase<'sync', unknown, typeof schema>
 export type Commit = <T>(write: () => T) => Promise<T>
 
 /** An event before it has its place in a chain. */
-export type EventDraft = Omit<
-  AuditEvent,
-  'id' | 'connection' | 'seq' | 'at' | 'refusal' | 'previous' | 'hash'
-> &
-  Partial<Pick<AuditEvent, 'refusal'>>
+export type EventDraft = Omit<AuditEvent, 'id' | 'connection' | 'seq' | 'at' | 'previous' | 'hash'>
 
 /** What is written together with an event, in its transaction. Plain data, so that an emergency can keep it. */
 export interface Entry {
@@ -78,6 +74,7 @@ interface Filter {
   limit: number
 }
 export interface EventFilter extends Filter {
+  type?: EventType
   outcome?: Outcome
   change?: string
 }
@@ -218,7 +215,6 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       connection,
       seq: (last?.seq ?? 0) + 1,
       at: new Date(timeOf(id)).toISOString(),
-      refusal: draft.refusal ?? null,
       previous: last?.hash ?? GENESIS,
     }
     const event: AuditEvent = { ...unhashed, hash: hashOf(unhashed) }
@@ -346,6 +342,10 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       ? sql`${connection} IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
       : inArray(connection, [...names])
 
+  /** Written out for the refused, because the index that holds only them is of no use to a bound value. */
+  const ofType = (type: EventType): SQL =>
+    type === 'refused' ? sql`${audit.type} = 'refused'` : eq(audit.type, type)
+
   const common = (table: typeof audit | typeof changes, filter: Filter): (SQL | undefined)[] => [
     filter.since === undefined ? undefined : gte(table.id, firstIdAt(filter.since)),
     filter.until === undefined ? undefined : lt(table.id, firstIdAt(filter.until)),
@@ -359,8 +359,9 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     append: (entry) => commit(() => write(entry)),
     refuse: (connection, attempt) => commit(() => refusals.add(connection, attempt, Date.now())),
     async flushRefusals() {
-      const next = refusals.next()
-      return next === undefined || next > Date.now() ? next : commit(() => refusals.flush(Date.now()))
+      const now = Date.now()
+      const next = refusals.next(now)
+      return next === undefined || next > now ? next : commit(() => refusals.flush(now))
     },
 
     events(filter) {
@@ -371,6 +372,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
           .where(
             and(
               ...common(audit, { ...filter, ...(before !== undefined && { before }) }),
+              filter.type === undefined ? undefined : ofType(filter.type),
               filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
               filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
             ),

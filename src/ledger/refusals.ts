@@ -1,4 +1,4 @@
-import { and, eq, lte } from 'drizzle-orm'
+import { and, eq, gt, lte, or } from 'drizzle-orm'
 import type { Kind } from '../model.ts'
 import type { Actor } from './event.ts'
 import type { Db, EventDraft } from './ledger.ts'
@@ -15,7 +15,7 @@ export interface RefusedAttempt {
   requestId: string
 }
 
-/** At most one event in this time for a connection, a caller and a problem. Milliseconds. */
+/** At most one event in this time for a connection, a caller, its key and a problem. Milliseconds. */
 export const FOLD_MS = 60_000
 
 /**
@@ -23,8 +23,14 @@ export const FOLD_MS = 60_000
  * What is counted is stored, so a crash loses none. Both functions belong inside a transaction.
  */
 export function foldRefusals(db: Db, insert: (connection: string, draft: EventDraft) => unknown) {
-  const rowOf = (connection: string, caller: string, problem: string) =>
-    and(eq(refusals.connection, connection), eq(refusals.caller, caller), eq(refusals.problem, problem))
+  type Place = Pick<typeof refusals.$inferSelect, 'connection' | 'caller' | 'key' | 'problem'>
+  const at = ({ connection, caller, key, problem }: Place) =>
+    and(
+      eq(refusals.connection, connection),
+      eq(refusals.caller, caller),
+      eq(refusals.key, key),
+      eq(refusals.problem, problem),
+    )
 
   function tell(connection: string, { problem, ...attempt }: RefusedAttempt, count: number): void {
     insert(connection, {
@@ -40,25 +46,25 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
     })
   }
 
-  /** When the next minute is over, in epoch milliseconds. */
-  function next(): number | undefined {
-    const row = db.select({ since: refusals.since }).from(refusals).orderBy(refusals.since).limit(1).get()
-    return row && row.since + FOLD_MS
+  /** When the next minute is over, in epoch milliseconds. One that began in the future is: a clock was set back. */
+  function next(now: number): number | undefined {
+    const rows = db.select({ since: refusals.since }).from(refusals).all()
+    const ends = rows.map(({ since }) => (since > now ? now : since + FOLD_MS))
+    return rows.length === 0 ? undefined : Math.min(...ends)
   }
 
   return {
+    next,
+
     add(connection: string, attempt: RefusedAttempt, now: number): void {
       const { problem, actor } = attempt
-      const row = db
-        .select()
-        .from(refusals)
-        .where(rowOf(connection, actor.caller, problem))
-        .get()
-      if (row && now - row.since < FOLD_MS) {
+      const place = { connection, caller: actor.caller, key: actor.key ?? '', problem }
+      const row = db.select().from(refusals).where(at(place)).get()
+      if (row && now >= row.since && now < row.since + FOLD_MS) {
         const first = row.first ?? JSON.stringify(attempt)
         db.update(refusals)
           .set({ count: row.count + 1, first })
-          .where(rowOf(connection, actor.caller, problem))
+          .where(at(place))
           .run()
         return
       }
@@ -66,31 +72,30 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
       tell(connection, first, (row?.count ?? 0) + 1)
       const begun = { since: now, count: 0, first: null }
       db.insert(refusals)
-        .values({ connection, caller: actor.caller, problem, ...begun })
-        .onConflictDoUpdate({ target: [refusals.connection, refusals.caller, refusals.problem], set: begun })
+        .values({ ...place, ...begun })
+        .onConflictDoUpdate({
+          target: [refusals.connection, refusals.caller, refusals.key, refusals.problem],
+          set: begun,
+        })
         .run()
     },
-
-    next,
 
     /** Tells of what was counted in minutes that are over. */
     flush(now: number): number | undefined {
       const over = db
         .select()
         .from(refusals)
-        .where(lte(refusals.since, now - FOLD_MS))
-        .limit(100)
+        .where(or(lte(refusals.since, now - FOLD_MS), gt(refusals.since, now)))
         .all()
-      for (const { connection, caller, problem, count, first } of over) {
-        const own = rowOf(connection, caller, problem)
-        if (first === null) {
-          db.delete(refusals).where(own).run()
+      for (const row of over) {
+        if (row.first === null) {
+          db.delete(refusals).where(at(row)).run()
           continue
         }
-        tell(connection, JSON.parse(first) as RefusedAttempt, count)
-        db.update(refusals).set({ since: now, count: 0, first: null }).where(own).run()
+        tell(row.connection, JSON.parse(row.first) as RefusedAttempt, row.count)
+        db.update(refusals).set({ since: now, count: 0, first: null }).where(at(row)).run()
       }
-      return next()
+      return next(now)
     },
   }
 }

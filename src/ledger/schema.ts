@@ -47,6 +47,10 @@ export const audit = sqliteTable(
     index('audit_by_resource').on(table.resource, table.id),
     index('audit_by_actor').on(table.actor, table.id),
     index('audit_by_outcome').on(table.outcome, table.id),
+    // Few among many, and what operators look for.
+    index('audit_refused')
+      .on(table.id)
+      .where(sql`${table.type} = 'refused'`),
   ],
 )
 
@@ -145,13 +149,15 @@ export const auditKeys = sqliteTable('audit_keys', {
 
 /**
  * Attempts of known callers that were refused, folded: what has come since the last event about them. One row per
- * connection, caller and problem, so that no caller can fill the disk.
+ * connection, caller, key and problem, so that no caller can fill the disk.
  */
 export const refusals = sqliteTable(
   'refusals',
   {
     connection: text().notNull(),
     caller: text().notNull(),
+    /** The id of its API key, or the subject of its token. */
+    key: text().notNull(),
     problem: text().notNull(),
     /** Epoch milliseconds of the last event. */
     since: integer().notNull(),
@@ -159,5 +165,5 @@ export const refusals = sqliteTable(
     /** JSON: the first attempt that was counted; null while there is none. */
     first: text(),
   },
-  (table) => [primaryKey({ columns: [table.connection, table.caller, table.problem] })],
+  (table) => [primaryKey({ columns: [table.connection, table.caller, table.key, table.problem] })],
 )

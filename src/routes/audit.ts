@@ -3,7 +3,7 @@ import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../auth.
 import type { Config } from '../config.ts'
 import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
-import type { AuditEvent, Outcome } from '../ledger/event.ts'
+import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
 import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
@@ -14,7 +14,8 @@ export interface AuditRouteParts {
   history: History
 }
 
-const query = historyQuery.extend({ outcome: z.enum(outcomes).optional() })
+const types = ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused'] as const
+const query = historyQuery.extend({ outcome: z.enum(outcomes).optional(), type: z.enum(types).optional() })
 
 /** The event with the fields that the caller may use in this way. */
 export const eventFor = (event: AuditEvent, mayUse: (field: string) => boolean): AuditEvent => ({
@@ -34,7 +35,12 @@ async function list({ config, history }: AuditRouteParts, context: CallerContext
   const { caller, query: asked } = context
   if (!mayUse(caller, 'audit')) return deny('forbidden', 'the caller may not read the audit')
   const outcome = asked['outcome'] as Outcome | undefined
-  const filter = { ...historyFilter(config, asked), ...(outcome !== undefined && { outcome }) }
+  const type = asked['type'] as EventType | undefined
+  const filter = {
+    ...historyFilter(config, asked),
+    ...(outcome !== undefined && { outcome }),
+    ...(type !== undefined && { type }),
+  }
   return ok(
     await historyPage(
       context,
@@ -51,7 +57,7 @@ export const eventSchema = z
     connection: z.string(),
     seq: z.int().openapi({ description: 'Position in the connection’s chain, without gaps.' }),
     at: z.string(),
-    type: z.enum(['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused']),
+    type: z.enum(types),
     changeId: z.string().nullable(),
     actor: z
       .object({ caller: z.string(), key: z.string().nullable(), address: z.string().nullable() })
@@ -65,10 +71,10 @@ export const eventSchema = z
     requestId: z.string().nullable(),
     outcome: z.enum(outcomes).nullable(),
     upstream: z.any(),
-    refusal: z
-      .object({ problem: z.string(), count: z.int() })
-      .nullable()
-      .openapi({ description: 'What a caller was refused, and how often since the last such event.' }),
+    refusal: z.object({ problem: z.string(), count: z.int() }).optional().openapi({
+      description:
+        'What a caller was refused with this key, and how often since the last such event. Address and resource are those of the first time.',
+    }),
     previous: z.string(),
     hash: z.string().openapi({
       description: 'SHA-256 of `previous` and the RFC 8785 form of the other members, in lower-case hex.',

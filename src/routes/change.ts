@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { allowedFields, type Caller, isVisible, mayDo, mayUse } from '../auth.ts'
+import { allowedFields, type Caller, isVisible, mayDo, mayHear, mayUse } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
 import { deny } from '../denial.ts'
@@ -10,7 +10,7 @@ import { ok, refuse, refuseFields, type Result } from '../problems.ts'
 import { bodyPointer, isClean } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
-import { historyFilter, historyPage, historyQuery, outcomes, pageOf } from './history.ts'
+import { historyFilter, historyPage, historyQuery, outcomes, pageOf, UUID } from './history.ts'
 
 export interface ChangeRouteParts {
   config: Config
@@ -96,10 +96,13 @@ async function find(
   caller: Caller,
   id: string,
 ): Promise<Result<ChangeRecord>> {
-  // The id does not tell the connection, so all of them are asked.
-  const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [] })
+  if (!UUID.test(id)) return refuse('not-found', ABSENT)
+  // The id does not tell the connection, so all that the caller may hear of are asked.
+  const touches = (name: string) => mayHear(caller, name)
+  const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [], touches })
   const [record] = rows
-  if (!record) return unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
+  if (!record || !touches(record.connection))
+    return unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
   return isVisible(caller, record.kind, record.resource) ? ok(record) : denied('not-found', ABSENT, record)
 }
 
@@ -108,20 +111,22 @@ async function get(parts: ChangeRouteParts, caller: Caller, id: string): Promise
   if (!found.ok) return found
   const { kind, resource } = found.value
   return mayDo(caller, 'read', kind, resource)
-    ? tell(parts, caller, id)
+    ? tell(parts, caller, found.value)
     : denied('forbidden', 'the caller may not read this resource', found.value)
 }
 
 /** The change as it is now; fields that the caller may not read are hidden. */
-async function tell(parts: ChangeRouteParts, caller: Caller, id: string): Promise<Result<Response>> {
-  const found = await find(parts, caller, id)
-  if (!found.ok) return found
-  const { connection, kind, resource } = found.value
+async function tell(
+  { history }: ChangeRouteParts,
+  caller: Caller,
+  record: ChangeRecord,
+): Promise<Result<Response>> {
+  const { connection, kind, resource } = record
   const mayRead = allowedFields(caller, 'read', kind, resource)
-  const story = await parts.history.story(connection, id)
+  const story = await history.story(connection, record.id)
   if (!story) return SILENT
   const events = story.map((event) => eventFor(event, mayRead))
-  const body = { ...present(found.value), events }
+  const body = { ...present(record), events }
   return ok(new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } }))
 }
 
@@ -148,7 +153,10 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   if (!actor) return refuse('not-found', ABSENT)
   const by = { caller: caller.name, key: caller.keyId, address }
   const resolved = await actor.resolve({ changeId: id, ...read.data, actor: by, requestId })
-  return resolved.ok ? tell(parts, caller, id) : resolved
+  if (!resolved.ok) return resolved
+  const asked = { change: id, connections: [connection], limit: 1, except: [], touches: () => true }
+  const [record] = (await parts.history.changes(asked)).rows
+  return record ? tell(parts, caller, record) : SILENT
 }
 
 export function changeOperations(parts: ChangeRouteParts): Operation[] {

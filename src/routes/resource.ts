@@ -29,7 +29,9 @@ function locate(
   { segment, caller }: CallerContext,
 ): Result<ResourceAddress> {
   const address = resolveId(segment, config.aliases)
-  if (!address) return refuse('not-found', ABSENT)
+  // An alias that does not exist is refused as one that is hidden, and so is an id: neither tells of the other.
+  if (!address)
+    return isVisible(caller, kind, segment) ? refuse('not-found', ABSENT) : deny('not-found', ABSENT, kind)
   if (!address.ok) return address
   const { connection, id } = address.value
   if (!isVisible(caller, kind, id)) return deny('not-found', ABSENT, kind, address.value)
@@ -196,6 +198,7 @@ const ofChanges: readonly ProblemSlug[] = [
   'read-only-field',
   'secret-required-by-provider',
   'incomplete-representation',
+  'resource-too-large',
   'upstream-validation-failed',
   'upstream-locked',
   'outcome-not-recorded',

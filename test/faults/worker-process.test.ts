@@ -121,3 +121,18 @@ test('a storage has one workerd, and the next one after it has ended', async () 
     await home.leave()
   }
 })
+
+test('a workerd whose parent was killed is still the only one on its storage', async () => {
+  const { child, ended, listening } = runProgram({ STORAGE: storage })
+  await listening()
+  const orphan = Number(readFileSync(join(storage, 'workerd.pid'), 'utf8'))
+  try {
+    child.kill('SIGKILL')
+    await ended
+    const second = runProgram({ STORAGE: storage })
+    expect(await text(second.child.stderr)).toContain('another workerd is running')
+    expect(await second.ended).toBe(1)
+  } finally {
+    process.kill(orphan, 'SIGKILL')
+  }
+})

@@ -16,8 +16,11 @@ describe('a resource', () => {
     const id = await roleWith(300_000)
     expect((await get(`/roles/${id}`)).body.metadata.note).toHaveLength(300_000)
     const refused = await put(`/roles/${id}`, { metadata: { more: 1 } })
-    expect([refused.status, refused.body.type]).toEqual([502, '/problems/upstream-failed'])
-    expect(refused.body.detail).toContain('too large')
+    expect([refused.status, refused.body.type, refused.body.retryable]).toEqual([
+      422,
+      '/problems/resource-too-large',
+      false,
+    ])
     expect(await eventsOf(id)).toEqual([])
     expect(await writes(id)).toEqual([])
     expect((await put(`/roles/${id}`, { name: 'New' })).status).toBe(200)

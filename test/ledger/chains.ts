@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { hashOf } from '../../src/ledger/event.ts'
+import { GENESIS, hashOf, toEvent, toRow } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { draftOf, type OnLedger } from './subject.ts'
 
@@ -64,4 +64,31 @@ export function chains(onLedger: OnLedger): void {
       expectWhole(connection, 3)
     }),
   )
+
+  test('whose hashes are those of its first version: a later member is absent where it does not apply', () => {
+    const event = {
+      id: '01a20000-0000-7000-8000-000000000001',
+      connection: 'main',
+      seq: 1,
+      at: '2026-11-21T12:00:00.000Z',
+      type: 'intent' as const,
+      changeId: '01a20000-0000-7000-8000-000000000000',
+      actor: { caller: 'billing', key: 'k1', address: '127.0.0.1' },
+      alias: null,
+      kind: 'credential' as const,
+      resource: 'main:abc',
+      fields: { name: { action: 'set' as const, to: 'Ünïcode ✓' } },
+      widens: false,
+      reason: null,
+      requestId: 'request-1',
+      outcome: null,
+      upstream: { method: 'PUT', path: '/api_clients/abc' },
+      previous: GENESIS,
+    }
+    expect(hashOf(event)).toBe('6046cf48f1af0bc5ea7483272938778886f7170bda516a4b9e76bb037a4b43f5')
+    const read = toEvent(toRow({ ...event, hash: hashOf(event) }))
+    expect(hashOf(read)).toBe(read.hash)
+    const { refusal: _, ...refused } = { ...event, refusal: { problem: 'forbidden', count: 2 } }
+    expect(hashOf({ ...event, refusal: { problem: 'forbidden', count: 2 } })).not.toBe(hashOf(refused))
+  })
 }

@@ -61,7 +61,24 @@ export function refusals(onLedger: OnLedger): void {
   )
 
   test(
-    'apart for every caller, problem and connection',
+    'at once where a clock was set back, instead of counting in silence',
+    onLedger(async (subject) => {
+      const { ledger, connection, db } = subject
+      const anHourAhead = () =>
+        db.run(sql`UPDATE refusals SET since = since + 3600000 WHERE connection = ${connection}`)
+      for (const resource of ['c:1', 'c:2']) await ledger.refuse(connection, attempt(resource))
+      anHourAhead()
+      await ledger.refuse(connection, attempt('c:3'))
+      expect(told(subject).map(([, , , , count]) => count)).toEqual([1, 2])
+      await ledger.refuse(connection, attempt('c:4'))
+      anHourAhead()
+      await ledger.flushRefusals()
+      expect(told(subject).map(([, , , , count]) => count)).toEqual([1, 2, 1])
+    }),
+  )
+
+  test(
+    'apart for every caller, key, problem and connection',
     onLedger(async (subject) => {
       const { ledger, connection } = subject
       const other = { ...attempt('c:1').actor, caller: 'other' }
@@ -69,11 +86,13 @@ export function refusals(onLedger: OnLedger): void {
         await ledger.refuse(connection, attempt('c:1'))
         await ledger.refuse(connection, attempt('c:1', { problem: 'not-found' }))
         await ledger.refuse(connection, attempt('c:1', { actor: other }))
+        await ledger.refuse(connection, attempt('c:1', { actor: { ...other, key: 'k2' } }))
         await ledger.refuse(`${connection}-b`, attempt('c:1'))
       }
       expect(told(subject).map(([, caller, , problem]) => [caller, problem])).toEqual([
         ['billing', 'forbidden'],
         ['billing', 'not-found'],
+        ['other', 'forbidden'],
         ['other', 'forbidden'],
       ])
     }),

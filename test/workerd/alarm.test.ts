@@ -136,4 +136,24 @@ describe('an alarm', () => {
     expect(await told()).toEqual([1, 3])
     expect(await alarmOf(connection)).toBeNull()
   })
+
+  test('comes again while the configuration is at fault, and settles when it is repaired', async () => {
+    const before = (await storyOf('cl-hiding')).length
+    const since = async () => (await storyOf('cl-hiding')).slice(before)
+    const { reply } = await slowChange('cl-hiding')
+    const withKey = (value: string) =>
+      runInDurableObject(objectOf('cl-hiding'), (_, { storage }) =>
+        storage.sql.exec(`UPDATE audit_keys SET check_value = ${value}`).toArray(),
+      )
+    await withKey(`'not ' || check_value`)
+    await abortAllDurableObjects()
+    expect((await reply).body.outcome).toBe('unknown')
+    await fire('cl-hiding')
+    expect(await since()).toEqual([INTENT])
+    expect(await alarmOf('cl-hiding')).not.toBeNull()
+    await withKey('substr(check_value, 5)')
+    await abortAllDurableObjects()
+    expect(await fire('cl-hiding')).toBe(true)
+    expect(await since()).toEqual([INTENT, ['settled', 'applied']])
+  })
 })

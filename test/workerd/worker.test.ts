@@ -236,8 +236,21 @@ describe('an object', () => {
     const reply = await put(path, { name: 'a.c' })
     expect([reply.status, reply.body.type]).toEqual([503, '/problems/not-ready'])
     expect((await get('/audit?connection=discue-short')).body.data).toHaveLength(2)
-    const ready = await gatewayFetch('/health/ready')
-    expect(ready.status).toBe(503)
-    expect(await ready.json()).toMatchObject({ reasons: [expect.stringContaining('AUDIT_KEY')] })
+    // An answer stands for a second.
+    const ready = async () => (await gatewayFetch('/health/ready')).json()
+    await expect
+      .poll(ready, { timeout: 5000 })
+      .toMatchObject({ status: 'unavailable', reasons: [expect.stringContaining('AUDIT_KEY')] })
+  })
+
+  test('that counts limits and keeps silent stops nobody', async () => {
+    const silent = runInDurableObject(env.CONNECTIONS.getByName('_gateway'), (_, state) =>
+      state.blockConcurrencyWhile(() => pause(6000)),
+    )
+    const asked = () => get('/providers', { key: keys.limited })
+    await expect.poll(async () => (await asked()).headers.get('ratelimit'), { timeout: 5000 }).toBeNull()
+    for (let n = 0; n < 4; n++) expect((await asked()).status).toBe(200)
+    await silent
+    expect((await asked()).headers.get('ratelimit')).not.toBeNull()
   })
 })
