@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Sandbox } from '../sandbox/server.ts'
-import { tokenAlgorithms } from '../src/config.ts'
+import { actions, tokenAlgorithms } from '../src/config.ts'
 
 /** Keys of the test's callers. The texts are fixed, so that one configuration serves every process. */
 export const keys = {
@@ -12,6 +12,14 @@ export const keys = {
   /** Writes everything and reads nothing. */
   blind: apiKey('blind'),
   auditor: apiKey('auditor'),
+  /** Reads everything and does nothing else. */
+  viewer: apiKey('viewer'),
+  /** Reads the audit of everything and nothing else. */
+  examiner: apiKey('examiner'),
+  /** Does everything with roles and permissions. */
+  clerk: apiKey('clerk'),
+  /** Does everything with one field. */
+  labeller: apiKey('labeller'),
   /** Settles changes by hand and reads nothing. */
   resolver: apiKey('resolver'),
   expired: apiKey('expired'),
@@ -66,6 +74,8 @@ const discovered = [
   'lying',
   'slow',
   'silent',
+  'gate',
+  'lodge',
 ]
 
 /** Who signs tokens, and whose tokens they are. */
@@ -167,6 +177,10 @@ export function configuration(urls: Sandbox['urls'], issuers?: string): object {
         ],
       ),
       caller('blind', ['blind'], [{ ...everything, actions: ['write'] }]),
+      caller('viewer', ['viewer'], [{ ...everything, actions: ['read'] }]),
+      caller('examiner', ['examiner'], [{ ...everything, actions: ['audit'] }]),
+      caller('clerk', ['clerk'], [{ ...everything, actions, kinds: ['role', 'permission'] }]),
+      caller('labeller', ['labeller'], [{ ...everything, actions, fields: ['metadata'] }]),
       caller('resolver', ['resolver'], [{ ...everything, actions: ['resolve'] }]),
       caller(
         'auditor',

@@ -56,10 +56,21 @@ let gateway: TestGateway
 
 /** Starts the gateway that the suite of this file talks to. */
 export function useGateway(): void {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-'))
   beforeAll(async () => {
-    gateway = await startTestGateway()
+    gateway = await startTestGateway(undefined, { database: join(folder, 'gateway.db') })
   })
-  afterAll(() => gateway.close())
+  afterAll(async () => {
+    await gateway.close()
+    rmSync(folder, { recursive: true })
+  })
+}
+
+/** The gateway of this file goes on with another configuration. */
+export async function reconfigure(document: object): Promise<void> {
+  const { database } = gateway
+  await gateway.close()
+  gateway = await startTestGateway(document, { database })
 }
 
 /** One request over HTTP to the gateway of this file. */
