@@ -267,13 +267,15 @@ describe('a caller that is known', () => {
     }
   })
 
-  test.each(['narrow', 'clerk'] as const)('as %s finds nothing at another’s change', async (caller) => {
+  test('finds nothing at another’s change, as if nothing were there', async () => {
     const cells = withTarget('change')
     const missing = cells.map(atAbsent)
     expectAlike([
-      await expectDenied(cells, caller, keyed(keys[caller]), absent),
+      await expectDenied(cells, 'clerk', keyed(keys.clerk), absent),
+      // Its connection is none of the caller's, so it is not asked for the change: nothing was denied.
+      await expectRefused(cells, keyed(keys.narrow), 404, 'not-found'),
       // Nobody is denied what there never was: it is no refusal of the caller.
-      await expectRefused(missing, keyed(keys[caller]), 404, 'not-found'),
+      await expectRefused(missing, keyed(keys.clerk), 404, 'not-found'),
       await expectRefused(missing, admin, 404, 'not-found'),
     ])
   })
