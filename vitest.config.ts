@@ -24,6 +24,14 @@ export default defineConfig({
           globalSetup: ['./test/faults/worker-bundle.ts'],
         },
       },
+      {
+        extends: true,
+        test: {
+          name: 'requests',
+          include: ['test/requests/*.test.ts'],
+          globalSetup: ['./test/faults/worker-bundle.ts'],
+        },
+      },
       { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },
       {
         extends: true,

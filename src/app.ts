@@ -31,7 +31,7 @@ export interface AppParts extends AdmissionParts {
 }
 
 /** What every answer carries. JSON is no page: nothing may be loaded by it, and nobody may frame it. */
-const ALWAYS = {
+export const ALWAYS = {
   'x-content-type-options': 'nosniff',
   'cache-control': 'no-store',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",

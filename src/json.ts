@@ -43,17 +43,28 @@ export function isClean(value: Json): boolean {
 export const isExact = (value: number): boolean =>
   Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))
 
-/** Nesting that no real body needs; a bound keeps every later walk over the value bounded too. */
+/** What no real body needs; bounds keep every later walk over the value bounded too. */
 const MAX_DEPTH = 32
+/** Members and elements in the whole body. */
+const MAX_VALUES = 1000
+/** Characters of one string, names of members included. */
+const MAX_STRING = 32_768
 
 /** The first thing wrong with a JSON text that `JSON.parse` would let pass, or undefined. */
-function hazard(node: ValueNode, path: string[]): string | undefined {
+function hazard(node: ValueNode, path: string[], count: { values: number }): string | undefined {
   const place = bodyPointer(path)
+  if (node.type === 'Array' || node.type === 'Object') {
+    count.values += node.type === 'Array' ? node.elements.length : node.members.length
+    if (count.values > MAX_VALUES) return `the body has more than ${MAX_VALUES} members and elements`
+  }
+  if (node.type === 'String' && node.value.length > MAX_STRING) {
+    return `the string at ${place} is longer than ${MAX_STRING} characters`
+  }
   if (path.length > MAX_DEPTH) return `the value at ${place} is nested deeper than ${MAX_DEPTH} levels`
   if (node.type === 'Number' && !isExact(node.value)) return `the number at ${place} cannot be kept exactly`
   if (node.type === 'Array') {
     for (const [at, element] of node.elements.entries()) {
-      const found = hazard(element.value, [...path, String(at)])
+      const found = hazard(element.value, [...path, String(at)], count)
       if (found) return found
     }
   }
@@ -65,8 +76,11 @@ function hazard(node: ValueNode, path: string[]): string | undefined {
       if (names.has(name)) {
         return `the object at ${place} names ${isPlainName(name) ? JSON.stringify(name) : 'a member'} twice`
       }
+      if (name.length > MAX_STRING) {
+        return `the object at ${place} has a member with a name longer than ${MAX_STRING} characters`
+      }
       names.add(name)
-      const found = hazard(member.value, [...path, name])
+      const found = hazard(member.value, [...path, name], count)
       if (found) return found
     }
   }
@@ -87,7 +101,7 @@ export function parseObject(text: string): { ok: true; value: JsonObject } | { o
   }
   if (!isObject(value)) return { ok: false, detail: 'the body is not a JSON object' }
   try {
-    const found = hazard(parse(text, { mode: 'json' }).body, [])
+    const found = hazard(parse(text, { mode: 'json' }).body, [], { values: 0 })
     return found ? { ok: false, detail: found } : { ok: true, value: value as JsonObject }
   } catch {
     // The tree parser recurses where JSON.parse does not: what exhausts it is far over MAX_DEPTH.

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type HttpBindings, serve } from '@hono/node-server'
+import type { HttpBindings } from '@hono/node-server'
+import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
@@ -13,6 +15,7 @@ import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
 import { openSender, provesUnsent, type Sender } from './node-sender.ts'
+import { createGatewayServer, type Patience } from './node-server.ts'
 import { type Problem, refuse } from './problems.ts'
 import { take, type Window } from './rate-limit.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -28,6 +31,8 @@ export interface NodeGatewayOptions {
   port: number
   host: string
   log: Log
+  /** How long clients may take. */
+  patience?: Partial<Patience>
 }
 
 export interface NodeGateway {
@@ -163,12 +168,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   await heal()
   // Not awaited: it asks providers, and a silent one must not keep the gateway from starting.
   const firstRecovery = recover().catch((error) => log.error('chore failed', { error: String(error) }))
-  const { promise: listening, resolve, reject } = Promise.withResolvers<number>()
-  const server = serve({ fetch: app.fetch, port: options.port, hostname: options.host }, ({ port }) =>
-    resolve(port),
-  )
-  server.once('error', reject)
-  const port = await listening
+  const { patience } = options
+  const server = createGatewayServer({ fetch: app.fetch, log, ...(patience && { patience }) })
+  server.listen(options.port, options.host)
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
   const chores = [repeat(heal, HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]
   const host = options.host.includes(':') ? `[${options.host}]` : options.host
   return {
@@ -181,7 +185,6 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       await Promise.race([chored, pause(LINGER)])
       await new Promise<void>((done) => {
         server.close(() => done())
-        if (!('closeAllConnections' in server)) return
         server.closeIdleConnections()
         // Replies are on their way by now; what is kept alive beyond them is not waited for.
         setTimeout(() => server.closeAllConnections(), LINGER).unref()

@@ -55,7 +55,15 @@ export const problemSchema = z
   .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
 
 /** Every operation may answer these; those without a caller never see the first two. */
-const always = ['invalid-id', 'invalid-query', 'internal-error', 'not-ready'] as const
+const always = [
+  'malformed-request',
+  'invalid-id',
+  'invalid-query',
+  'request-timeout',
+  'headers-too-large',
+  'internal-error',
+  'not-ready',
+] as const
 const withCaller = ['unauthenticated', 'invalid-header', 'forbidden', 'rate-limited'] as const
 
 /** A problem document as the API reference shows it. */

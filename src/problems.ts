@@ -24,7 +24,7 @@ export const problems = {
   'malformed-request': entry(
     400,
     'Malformed request',
-    'The body is not one JSON object, or it names a member twice or a member `__proto__`. Nothing was sent upstream.',
+    'The body is not one JSON object, names a member twice or a member `__proto__`, or is larger in nesting, members or texts than the gateway takes; or the request is not well-formed HTTP. Nothing was sent upstream.',
   ),
   'invalid-id': entry(
     400,
@@ -60,6 +60,12 @@ export const problems = {
     405,
     'Method not allowed',
     'The route exists, the method does not. The `Allow` header lists the methods that do.',
+  ),
+  'request-timeout': entry(
+    408,
+    'Request timeout',
+    'The request did not arrive whole in time, and the connection was closed. Nothing was sent upstream.',
+    true,
   ),
   'credential-busy': entry(
     409,
@@ -135,6 +141,11 @@ export const problems = {
     428,
     'Precondition required',
     'This connection takes changes only with `If-Match`. Read the resource and send its ETag.',
+  ),
+  'headers-too-large': entry(
+    431,
+    'Headers too large',
+    'The request line and the headers together are larger than the gateway accepts.',
   ),
   'internal-error': entry(
     500,

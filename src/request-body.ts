@@ -22,12 +22,15 @@ export async function readJsonBody(request: Request): Promise<Result<JsonObject>
   if (Number(request.headers.get('content-length')) > MAX_BODY) return tooLarge()
   const chunks: Uint8Array[] = []
   let size = 0
-  if (request.body) {
-    for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+  try {
+    // Not cancelled: on Node that would end the connection before the reply.
+    for await (const chunk of request.body?.values({ preventCancel: true }) ?? []) {
       size += chunk.length
       if (size > MAX_BODY) return tooLarge()
       chunks.push(chunk)
     }
+  } catch {
+    return refuse('malformed-request', 'the body did not arrive whole')
   }
   let text: string
   try {

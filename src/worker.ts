@@ -23,6 +23,10 @@ const PATIENCE = 1000
 /** How long an answer to readiness stands. Milliseconds. */
 const READINESS_MS = 1000
 
+/** What is still read of a body that the answer did not need. */
+const LINGER_BYTES = 256 * 1024
+const LINGER_MS = 500
+
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
   outcome: 'unknown',
@@ -94,6 +98,23 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
   }
 }
 
+/**
+ * Without an edge before it, workerd drops the reply of a client that has more than 64 KiB of its body left to send: so
+ * that is read before the reply is given.
+ */
+async function linger(body: ReadableStream<Uint8Array>): Promise<void> {
+  const reader = body.getReader()
+  try {
+    for (let left = LINGER_BYTES; left > 0;) {
+      const { done, value } = await reader.read()
+      if (done) return
+      left -= value.length
+    }
+  } catch {
+    // The client has gone.
+  }
+}
+
 const appOf = perEnvironment((env) => {
   const { log, settings } = surroundingsOf(env)
   if (settings) return createApp(partsOf(env, log, settings.config))
@@ -104,6 +125,8 @@ const appOf = perEnvironment((env) => {
 /** The stateless Worker. */
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    return appOf(env).fetch(request, { address: request.headers.get('cf-connecting-ip') })
+    const reply = await appOf(env).fetch(request, { address: request.headers.get('cf-connecting-ip') })
+    if (request.body && !request.body.locked) await new Deadline(LINGER_MS).within(linger(request.body))
+    return reply
   },
 }

@@ -9,6 +9,7 @@ import { readConfig } from '../src/config.ts'
 import { openLog } from '../src/log.ts'
 import { type NodeGateway, startNodeGateway } from '../src/node-gateway.ts'
 import { configuration, environment } from './configuration.ts'
+import type { Patience } from '../src/node-server.ts'
 import type { Runtime } from './differences.ts'
 
 export const runtime: Runtime = 'node'
@@ -24,7 +25,13 @@ export interface TestGateway extends NodeGateway {
 
 export async function startTestGateway(
   document: object = configuration(inject('sandbox'), `${inject('issuers')}/node`),
-  more: { registry?: Registry; database?: string; env?: Record<string, string>; key?: AuditKeyText } = {},
+  more: {
+    registry?: Registry
+    database?: string
+    env?: Record<string, string>
+    key?: AuditKeyText
+    patience?: Partial<Patience>
+  } = {},
 ): Promise<TestGateway> {
   const registry = more.registry ?? providers
   const config = readConfig(JSON.stringify(document), { ...environment, ...more.env }, registry)
@@ -40,6 +47,7 @@ export async function startTestGateway(
     port: 0,
     host: '127.0.0.1',
     log: openLog('debug', (line) => void logged.push(line)),
+    ...(more.patience && { patience: more.patience }),
   })
   return {
     ...gateway,

@@ -29,20 +29,24 @@ const SILENT = refuse('not-ready', 'a connection that may hold the change does n
 const ABSENT = 'there is no such change, or none that this caller can see'
 
 const resolution = z
-  .strictObject({
-    outcome: z
-      .enum(['applied', 'rejected'])
-      .openapi({ description: 'What a person found out at the provider.' }),
-    reason: z
-      .string()
-      .min(1)
-      .max(500)
-      .refine(isClean, { error: 'must be well-formed Unicode without U+0000' })
-      .openapi({
-        description: 'How it was found out; kept in the audit.',
-        example: 'checked in the console',
-      }),
-  })
+  .strictObject(
+    {
+      outcome: z
+        .enum(['applied', 'rejected'])
+        .openapi({ description: 'What a person found out at the provider.' }),
+      reason: z
+        .string()
+        .min(1)
+        .max(500)
+        .refine(isClean, { error: 'must be well-formed Unicode without U+0000' })
+        .openapi({
+          description: 'How it was found out; kept in the audit.',
+          example: 'checked in the console',
+        }),
+    },
+    // Zod's own words repeat the name, which could be a value in the wrong place.
+    { error: ({ code }) => (code === 'unrecognized_keys' ? 'has a member that is not known' : undefined) },
+  )
   .openapi('Resolution')
 
 const changeSchema = z

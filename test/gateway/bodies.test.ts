@@ -155,6 +155,17 @@ describe('a body that is refused', () => {
       'malformed-request',
     ],
     ['__proto__', '{"__proto__":{"name":"a"}}', 'malformed-request'],
+    [
+      'more than 1000 members and elements',
+      `{"metadata":{"a":[${'0,'.repeat(997)}0]},"name":1}`,
+      'malformed-request',
+    ],
+    [
+      'a string of more than 32768 characters',
+      `{"metadata":{"a":"${'x'.repeat(32_769)}"}}`,
+      'malformed-request',
+    ],
+    ['a name of more than 32768 characters', `{"metadata":{"${'x'.repeat(32_769)}":1}}`, 'malformed-request'],
     ['nested without end', `{"metadata":${'['.repeat(20_000)}${']'.repeat(20_000)}}`, 'malformed-request'],
   ])('%s', async (_, body, slug) => {
     const reply = await put(routes.commerceLayer(), body)
@@ -229,4 +240,12 @@ describe('a body that is refused', () => {
     }
     for (const id of Object.values(ids)) expect(await eventsOf(id)).toEqual([])
   })
+})
+
+test('as many members and elements, and as long a string, as may be are taken', async () => {
+  for (const value of [Array(998).fill(0), 'x'.repeat(32_768)]) {
+    const reply = await put(`${routes.commerceLayer()}?dryRun=true`, { metadata: { a: value } })
+    expect(reply.status).toBe(200)
+    expect(reply.body.plan.fields.metadata.to.a).toEqual(value)
+  }
 })

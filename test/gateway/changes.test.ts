@@ -158,6 +158,11 @@ describe('settling by hand', () => {
     ]) {
       expect((await resolve(changeId, body)).status).toBe(422)
     }
+    const misplaced = await resolve(changeId, { outcome: 'applied', reason: 'x', 'hunter2 is a secret': 1 })
+    expect(misplaced.body.errors).toEqual([
+      { pointer: '#', code: 'unrecognized-keys', detail: 'has a member that is not known' },
+    ])
+    expect(JSON.stringify(misplaced.body)).not.toContain('hunter2')
     expect((await resolve(changeId, { outcome: 'applied', reason: 'x' }, keys.reader)).status).toBe(403)
     expect((await resolve(changeId, { outcome: 'applied', reason: 'x' }, keys.narrow)).status).toBe(404)
     expect((await get(`/changes/${changeId}`)).body.state).toBe('unknown')
