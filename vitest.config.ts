@@ -47,7 +47,7 @@ export default defineConfig({
               bindings: {
                 ...environment,
                 GATEWAY_CONFIG: JSON.stringify(
-                  configuration(inject('sandbox'), `${inject('issuers')}/workerd`),
+                  configuration(inject('sandbox'), `${inject('issuers')}/workerd`, inject('limited').workerd),
                 ),
                 AUDIT_KEY: Buffer.alloc(32, 7).toString('base64'),
                 LOG_LEVEL: 'error',

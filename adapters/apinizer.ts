@@ -43,6 +43,8 @@ export const apinizer: Adapter = {
       },
     },
   ],
+  // The documentation names no limit.
+  limits: { per: 'credential', writes: [], reads: [], tokens: [] },
   throttle: { fallbackSeconds: 10 },
   kinds: {
     credential: {

@@ -128,6 +128,21 @@ export const commerceLayer: Adapter = {
       },
     },
   ],
+  // docs.commercelayer.io/core/rate-limits and the provisioning API's specification, whose two versions disagree on reads:
+  // this is the one that tells them apart. PATCH is not named and taken for a write. The short windows are published per
+  // endpoint; counting all of them together keeps within that.
+  limits: {
+    per: 'address',
+    writes: [
+      { requests: 200, seconds: 60 },
+      { requests: 50, seconds: 10 },
+    ],
+    reads: [
+      { requests: 1000, seconds: 60 },
+      { requests: 250, seconds: 10 },
+    ],
+    tokens: [{ requests: 30, seconds: 60 }],
+  },
   // No Retry-After is documented; the published header pair gives the pace, else the length of the burst window.
   throttle: { limitHeader: 'x-ratelimit-limit', intervalHeader: 'x-ratelimit-interval', fallbackSeconds: 10 },
   kinds: { credential, role, permission },

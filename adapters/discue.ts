@@ -11,6 +11,7 @@ export const discue: Adapter = {
   baseUrl: { default: 'https://api.discue.io/v1' },
   auth: [{ scheme: 'header', header: 'X-API-KEY', prefix: '', setting: 'apiKey' }],
   // The documentation announces limits and publishes no number.
+  limits: { per: 'credential', writes: [], reads: [], tokens: [] },
   throttle: { fallbackSeconds: 10 },
   kinds: {
     credential: {

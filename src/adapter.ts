@@ -15,6 +15,8 @@ export interface Adapter {
   baseUrl: { default?: string }
   /** Ways to sign in; a connection uses the one whose settings it names. */
   auth: readonly Auth[]
+  /** What the provider lets through, as far as it publishes that; a configuration may know better. */
+  limits: Limits
   /** Where a 429 says how long to wait, when it carries no `Retry-After`. */
   throttle: Throttle
 }
@@ -123,6 +125,23 @@ export interface Throttle {
   limitHeader?: string
   intervalHeader?: string
   fallbackSeconds: number
+}
+
+/** So many requests in any stretch of so many seconds: a sliding window. */
+export interface Allowance {
+  requests: number
+  seconds: number
+}
+
+/** Every window of a list must have room; an empty list sets no limit. Where nothing is published, all are empty. */
+export interface Limits {
+  /** Whose requests are counted together: all that come from one address, or those of one credential. */
+  per: 'address' | 'credential'
+  /** Everything but GET. */
+  writes: readonly Allowance[]
+  reads: readonly Allowance[]
+  /** Requests to the token endpoint. */
+  tokens: readonly Allowance[]
 }
 
 /** Names of settings of a connection; each is a secret by reference. */

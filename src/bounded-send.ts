@@ -1,9 +1,15 @@
-import { Semaphore } from 'async-mutex'
-import { Deadline } from './deadline.ts'
-import type { Answer, Send } from './upstream.ts'
+import type { Semaphore } from 'async-mutex'
+import type { Deadline } from './deadline.ts'
+import type { Answer, OutgoingRequest, Send } from './upstream.ts'
 
-/** The part of an attempt's time that may be spent on waiting: what is sent late must still have time to be answered. */
+/** Sends a request when its turn comes, if that is in time. */
+export type SendInTurn = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
+
+/** The part of the time that is left that may be spent on waiting: what is sent late must still have time to be answered. */
 const WAITING_SHARE = 0.5
+
+/** An attempt may use this much of the time that is left, so that a silent provider leaves some to find out what happened. */
+const ATTEMPT_SHARE = 0.6
 
 /** Requests that may wait. */
 const WAITING = 256
@@ -15,16 +21,14 @@ const NOT_SENT: Answer = {
 }
 
 /**
- * At most `atOnce` requests under way; the others wait here. A runtime that runs out of connections makes a request
- * wait where nobody can tell whether it was sent; one that waited here in vain was not.
+ * At most as many requests under way as there are slots; the others wait here. A runtime that runs out of connections
+ * makes a request wait where nobody can tell whether it was sent; one that waited here in vain was not.
  */
-export function boundSend(send: Send, atOnce: number): Send {
-  const slots = new Semaphore(atOnce)
+export function boundSend(send: Send, slots: Semaphore): SendInTurn {
   let waiting = 0
-  return async (request) => {
+  return async (request, deadline) => {
     if (waiting >= WAITING) return NOT_SENT
-    const whole = new Deadline(request.timeoutMs)
-    const patience = new Deadline(request.timeoutMs * WAITING_SHARE)
+    const patience = deadline.part(WAITING_SHARE)
     const slot = slots.acquire()
     waiting += 1
     const held = await patience.within(slot)
@@ -35,7 +39,7 @@ export function boundSend(send: Send, atOnce: number): Send {
     }
     const [, release] = held
     try {
-      return await send({ ...request, timeoutMs: whole.remainingMs() })
+      return await send({ ...request, timeoutMs: deadline.remainingMs() * ATTEMPT_SHARE })
     } finally {
       release()
     }

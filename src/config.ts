@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Auth, Registry, SettingName } from './adapter.ts'
+import type { Auth, Limits, Registry, SettingName } from './adapter.ts'
 import { isLoopbackHost, isPrivateHost } from './address-guard.ts'
 import { pointer } from './json.ts'
 import { kinds } from './model.ts'
@@ -36,6 +36,11 @@ const base = z.string().transform((text, context) => {
   return url.origin + url.pathname.replace(/\/+$/, '')
 })
 
+const allowances = z
+  .array(z.strictObject({ requests: z.int().min(1).max(1e6), seconds: z.int().min(1).max(3600) }))
+  .max(4)
+  .optional()
+
 const connection = z.strictObject({
   provider: z.string(),
   baseUrl: base.optional(),
@@ -50,6 +55,8 @@ const connection = z.strictObject({
   hideMetadata: z.boolean().default(false),
   /** Whether the provider may stand on a private network. */
   allowPrivateAddresses: z.boolean().default(false),
+  /** Sliding windows instead of those that the provider publishes; an empty list sets no limit. */
+  limits: z.strictObject({ writes: allowances, reads: allowances, tokens: allowances }).default({}),
   self: z.array(z.string()).default([]),
 })
 
@@ -166,6 +173,7 @@ export interface ConnectionConfig {
   requireIfMatch: boolean
   hideMetadata: boolean
   allowPrivateAddresses: boolean
+  limits: Limits
   /** Canonical ids of what the gateway itself depends on. */
   self: readonly string[]
 }
@@ -181,6 +189,19 @@ export interface ConfigFault {
   /** A JSON pointer into the document (RFC 6901), as a URI fragment. */
   path: string
   detail: string
+}
+
+/** Kinds of requests that are counted apart. */
+export const countedKinds = ['writes', 'reads', 'tokens'] as const
+export type CountedKind = (typeof countedKinds)[number]
+
+/** What a connection's requests of a kind are counted by: its name, or the host that it shares with others. */
+export function counterOf(
+  { name, baseUrl, tokenBaseUrl, limits }: ConnectionConfig,
+  kind: CountedKind,
+): string {
+  if (limits.per === 'credential') return `${kind} of ${name}`
+  return `${kind} at ${new URL(kind === 'tokens' ? tokenBaseUrl : baseUrl).host}`
 }
 
 const settings = (auth: Auth): SettingName[] =>
@@ -211,6 +232,8 @@ export function readConfig(
   if (!whole) return { ok: false, faults }
 
   const connections = new Map<string, ConnectionConfig>()
+  /** Who was the first to name its limits for what several connections share. */
+  const counters = new Map<string, ConnectionConfig>()
   for (const [name, value] of Object.entries(whole.connections)) {
     const at = ['connections', name]
     const given = check(connection, value, at)
@@ -258,7 +281,8 @@ export function readConfig(
       fault([...at, 'requireIfMatch'], 'cannot be met: this provider cannot be read')
     }
     if (!auth || !baseUrl) continue
-    connections.set(name, {
+    const { per, ...published } = adapter.limits
+    const made: ConnectionConfig = {
       name,
       provider: given.provider,
       baseUrl,
@@ -269,8 +293,25 @@ export function readConfig(
       requireIfMatch: given.requireIfMatch,
       hideMetadata: given.hideMetadata,
       allowPrivateAddresses: given.allowPrivateAddresses,
+      limits: {
+        per,
+        writes: given.limits.writes ?? published.writes,
+        reads: given.limits.reads ?? published.reads,
+        tokens: given.limits.tokens ?? published.tokens,
+      },
       self: given.self,
-    })
+    }
+    connections.set(name, made)
+    for (const kind of countedKinds) {
+      const counter = counterOf(made, kind)
+      const first = counters.get(counter) ?? made
+      counters.set(counter, first)
+      if (JSON.stringify(first.limits[kind]) !== JSON.stringify(made.limits[kind]))
+        fault(
+          [...at, 'limits', kind],
+          `differs from what ${first.name} says of the same host, which counts both together`,
+        )
+    }
   }
 
   const aliases = new Map<string, ResourceAddress>()

@@ -1,6 +1,9 @@
-import type { Registry } from './adapter.ts'
+import { Semaphore } from 'async-mutex'
+import type { Adapter, Registry } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import { boundSend } from './bounded-send.ts'
+import { createBreaker } from './breaker.ts'
+import { type BudgetOf, sendWithin } from './budgets.ts'
 import {
   change,
   type ChangeAnswer,
@@ -11,7 +14,7 @@ import {
 } from './change.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
-import { createExchange } from './exchange.ts'
+import { createExchange, type Exchange } from './exchange.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
@@ -49,22 +52,23 @@ export interface ActorParts {
   isFull(): boolean
   keys: AuditKeys
   send: Send
+  budgets: (connection: ConnectionConfig) => BudgetOf
   /** Requests of one connection that may be under way at once. */
   requestsAtOnce: number
   log: Log
 }
 
-/** Builds the actor. Its queue, its token and what it has under way are its own: they live and die with it. */
+/** Builds the actor. Its queue, its token, its breaker and what it has under way are its own: they live and die with it. */
 export function createActor(connection: ConnectionConfig, parts: ActorParts): OwnActor {
   const { registry, ledger, requestsAtOnce } = parts
   const adapter = registry[connection.provider]
   if (!adapter) throw new TypeError(`no adapter for ${connection.provider}`)
-  const send = boundSend(parts.send, requestsAtOnce)
+  const exchange = createOwnExchange(connection, adapter, parts)
   const running = new Set<Promise<unknown>>()
   const tools: ChangeTools = {
     connection,
     adapter,
-    exchange: createExchange(connection, adapter, createTokens(connection, send), send),
+    exchange,
     ledger,
     emergency: parts.emergency,
     isFull: parts.isFull,
@@ -106,4 +110,37 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
       while (running.size > 0) await Promise.allSettled(running)
     },
   }
+}
+
+/** The connection's way to its provider: what is down, or out of its budget, is not asked. */
+function createOwnExchange(
+  connection: ConnectionConfig,
+  adapter: Adapter,
+  { send, budgets, requestsAtOnce, ledger, log }: ActorParts,
+): Exchange {
+  const { throttle } = adapter
+  const slots = new Semaphore(requestsAtOnce)
+  const breaker = createBreaker(connection.name, log)
+  const budgetOf = budgets(connection)
+  budgetOf('writes').restore(recentlySent(connection, ledger))
+
+  const toApi = sendWithin(
+    (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
+    throttle,
+    boundSend(breaker.guard(send), slots),
+  )
+  const toTokens = sendWithin(() => budgetOf('tokens'), throttle, boundSend(send, slots))
+  const tokens = createTokens(connection, toTokens)
+  return createExchange(connection, adapter, tokens, async (request, deadline) => {
+    return breaker.refusal() ?? toApi(request, deadline)
+  })
+}
+
+/** How long ago each write was sent that the provider may still count. */
+function recentlySent({ name, limits: { writes } }: ConnectionConfig, ledger: Ledger): number[] {
+  const longest = Math.max(0, ...writes.map(({ seconds }) => seconds))
+  const most = Math.max(0, ...writes.map(({ requests }) => requests))
+  if (most === 0) return []
+  const now = Date.now()
+  return ledger.writesSince(name, now - longest * 1000, most).map((at) => now - at)
 }

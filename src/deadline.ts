@@ -23,6 +23,11 @@ export class Deadline {
     }
   }
 
+  /** The end of a part of the time that is left. */
+  part(share: number): Deadline {
+    return new Deadline(this.remainingMs() * share)
+  }
+
   /** Waits, if the wait leaves some time afterwards; false means that it was not waited. */
   async sleep(milliseconds: number): Promise<boolean> {
     if (milliseconds >= this.remainingMs()) return false

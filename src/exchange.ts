@@ -1,16 +1,18 @@
 import type { Adapter, Refusal, UpstreamRequest, UpstreamResponse } from './adapter.ts'
+import type { SendInTurn } from './bounded-send.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Deadline } from './deadline.ts'
+import { paceOf } from './pace.ts'
 import type { Tokens } from './token.ts'
-import type { Answer, Send } from './upstream.ts'
+import type { Answer, HeldBack } from './upstream.ts'
 
 /** What one attempt has shown, before anybody asks what it means for the change. */
 /** `unsent` marks what the sign-in met: the request itself never left. */
 export type Verdict<T> =
   /** A definite answer that the adapter has read. */
   | { kind: 'answered'; status: number; parsed: T }
-  /** Proven not to have reached the provider. */
-  | { kind: 'not_sent'; detail: string }
+  /** Proven not to have reached the provider; `held` where the gateway itself kept it, which a repeat would not change. */
+  | { kind: 'not_sent'; detail: string; held?: HeldBack['held'] }
   /** Refused for its rate: nothing was done, and it may be repeated after the wait. */
   | { kind: 'throttled'; status: number; waitMs: number; unsent?: true }
   /** Refused for good, whatever the body says. */
@@ -31,45 +33,25 @@ export type Exchange = <T extends Readable>(
 /** Cloudflare's edge answers these when it has no connection to the origin, so nothing of the request got there. */
 const EDGE_UNREACHED = new Set([521, 523, 525, 526, 530])
 
-/** A `Retry-After` beyond this is cut down to it (seconds). */
-const LONGEST_WAIT = 3600
-
-/** An attempt may use this much of the time that is left, so that a silent provider leaves some to find out what happened. */
-const ATTEMPT_SHARE = 0.6
-
 /** One authenticated request to a provider and its classification; a stale token is renewed once. */
 export function createExchange(
   connection: ConnectionConfig,
   adapter: Adapter,
   tokens: Tokens,
-  send: Send,
+  send: SendInTurn,
 ): Exchange {
-  function waitMs({ headers }: UpstreamResponse): number {
-    const retryAfter = headers['retry-after']
-    if (retryAfter !== undefined) {
-      const seconds = /^\d+$/.test(retryAfter)
-        ? Number(retryAfter)
-        : (Date.parse(retryAfter) - Date.now()) / 1000
-      if (seconds >= 0) return Math.min(seconds, LONGEST_WAIT) * 1000
-    }
-    const { limitHeader, intervalHeader, fallbackSeconds } = adapter.throttle
-    const pace = Number(headers[intervalHeader ?? '']) / Number(headers[limitHeader ?? ''])
-    return (Number.isFinite(pace) && pace > 0 ? pace : fallbackSeconds) * 1000
-  }
-
   function classify<T>(answer: Answer, parse: (response: UpstreamResponse) => T): Verdict<T> {
     if (!answer.received) {
       return answer.sent
         ? { kind: 'unknown', status: null, detail: answer.detail }
-        : { kind: 'not_sent', detail: answer.detail }
+        : { kind: 'not_sent', detail: answer.detail, ...('held' in answer && { held: answer.held }) }
     }
     const { response } = answer
     const { status } = response
     if (EDGE_UNREACHED.has(status))
       return { kind: 'not_sent', detail: `the provider’s edge answered ${status}` }
-    if (status === 429 || (status === 503 && 'retry-after' in response.headers)) {
-      return { kind: 'throttled', status, waitMs: waitMs(response) }
-    }
+    const { waitMs } = paceOf(response, adapter.throttle, Date.now())
+    if (waitMs !== undefined) return { kind: 'throttled', status, waitMs }
     if (status === 501 || (status >= 300 && status < 400)) {
       const detail =
         status === 501
@@ -95,19 +77,15 @@ export function createExchange(
           return { kind: 'refused', status: 401, refusal: signIn.refusal, unsent: true }
         const verdict = classify(signIn.unanswered, () => ({}))
         if (verdict.kind === 'throttled') return { ...verdict, unsent: true }
+        if (verdict.kind === 'not_sent' && verdict.held) return verdict
         return { kind: 'not_sent', detail: 'the provider’s token endpoint gave no answer' }
       }
       if (deadline.remainingMs() === 0) {
         return { kind: 'not_sent', detail: 'the deadline passed before the request was sent' }
       }
       const expired = signIn.expired()
-      const answer = await send({
-        ...request,
-        baseUrl: connection.baseUrl,
-        credentials: signIn.headers,
-        traceparent,
-        timeoutMs: deadline.remainingMs() * ATTEMPT_SHARE,
-      })
+      const { baseUrl } = connection
+      const answer = await send({ ...request, baseUrl, credentials: signIn.headers, traceparent }, deadline)
       const verdict = classify(answer, parse)
       const refusal =
         verdict.kind === 'answered' && 'refusal' in verdict.parsed
@@ -115,7 +93,7 @@ export function createExchange(
           : undefined
       const stale = verdict.kind === 'answered' && verdict.status === 401 && (refusal?.staleToken || expired)
       if (!stale || !tokens.renewable) return verdict
-      tokens.discard(signIn.headers)
+      tokens.discard(signIn.headers, renewed)
       if (renewed) return verdict
     }
   }

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
+import { openBudgets } from './budgets.ts'
 import type { Config } from './config.ts'
 import { createActor, type OwnActor } from './connection.ts'
 import { sliceOf } from './history.ts'
@@ -84,6 +85,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const ledger = openLedger(database.db, database.commit)
   const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
   const senders: Sender[] = []
+  const budgets = openBudgets()
   const actors = new Map<string, OwnActor>(
     [...config.connections.values()].map((connection) => {
       const sender = openSender(connection, REQUESTS_AT_ONCE, log)
@@ -95,6 +97,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
         isFull: () => false,
         keys,
         send: createSend(sender.fetch, provesUnsent),
+        budgets,
         requestsAtOnce: REQUESTS_AT_ONCE,
         log,
       })

@@ -177,7 +177,7 @@ export const problems = {
   'upstream-unavailable': entry(
     503,
     'Provider unavailable',
-    'The provider could not be reached. Nothing was sent.',
+    'The provider could not be reached, or has failed so often that it is left alone for some seconds. Nothing was sent.',
     true,
   ),
   'rate-limited': entry(

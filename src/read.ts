@@ -10,16 +10,22 @@ export const MAX_ATTEMPTS = 3
 /** Full jitter: somewhere between nothing and twice as much as the time before. Milliseconds. */
 export const backoffMs = (attempt: number): number => Math.random() * 100 * 2 ** attempt
 
+const inSeconds = (milliseconds: number): number => Math.max(1, Math.ceil(milliseconds / 1000))
+
 /** What a caller is told when the provider gave no answer that can be read. */
 export function problemOf(verdict: Exclude<Verdict<unknown>, { kind: 'answered' }>): Problem {
   switch (verdict.kind) {
     case 'not_sent':
-      return { slug: 'upstream-unavailable', detail: verdict.detail, retryAfterSeconds: 1 }
+      return {
+        slug: verdict.held?.problem ?? 'upstream-unavailable',
+        detail: verdict.detail,
+        retryAfterSeconds: inSeconds(verdict.held?.ms ?? 0),
+      }
     case 'throttled':
       return {
         slug: 'upstream-rate-limited',
         detail: 'the provider’s rate limit is spent',
-        retryAfterSeconds: Math.max(1, Math.ceil(verdict.waitMs / 1000)),
+        retryAfterSeconds: inSeconds(verdict.waitMs),
       }
     case 'refused':
       return toProblem(verdict.refusal)
@@ -62,7 +68,8 @@ export async function readBack<K extends Kind>(
         ? ok(verdict.parsed.value)
         : { ok: false, problem: toProblem(verdict.parsed.refusal) }
     }
-    if (verdict.kind === 'refused' || attempt === MAX_ATTEMPTS)
+    const isHeld = verdict.kind === 'not_sent' && verdict.held !== undefined
+    if (verdict.kind === 'refused' || isHeld || attempt === MAX_ATTEMPTS)
       return { ok: false, problem: problemOf(verdict) }
     const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempt)
     if (!(await deadline.sleep(wait))) return { ok: false, problem: problemOf(verdict) }

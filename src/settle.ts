@@ -97,8 +97,9 @@ export async function carryOut<K extends Kind>(
       const refused = verdict.kind === 'throttled' && !verdict.unsent
       const outcome = refused ? ('rejected' as const) : ('not_sent' as const)
       const finding: Finding = { outcome, problem: problemOf(verdict), ...known }
+      const isHeld = verdict.kind === 'not_sent' && verdict.held !== undefined
       const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempts)
-      if (last || !(await deadline.sleep(wait))) return end(finding)
+      if (last || isHeld || !(await deadline.sleep(wait))) return end(finding)
       await onRepeat(attempts, outcome, status)
       continue
     }

@@ -1,8 +1,9 @@
 import type { Auth, Refusal } from './adapter.ts'
+import type { SendInTurn } from './bounded-send.ts'
 import type { ConnectionConfig } from './config.ts'
-import type { Deadline } from './deadline.ts'
+import { Deadline } from './deadline.ts'
 import { Secret } from './secret.ts'
-import type { Answer, Send } from './upstream.ts'
+import { type Answer, heldBack } from './upstream.ts'
 
 /** The headers that sign a request in, or why there are none. Without them the request itself was never sent. */
 export type SignIn =
@@ -12,8 +13,11 @@ export type SignIn =
 
 export interface Tokens {
   signIn(deadline: Deadline, traceparent: string): Promise<SignIn>
-  /** Forgets the token, unless it has been renewed since `headers` were given out. */
-  discard(headers: Record<string, Secret>): void
+  /**
+   * Forgets the token, unless it has been renewed since `headers` were given out.
+   * @param isFresh Whether it was made for the request that it was refused for: another would fare no better.
+   */
+  discard(headers: Record<string, Secret>, isFresh: boolean): void
   /** Whether a fresh token could be had at all. */
   renewable: boolean
 }
@@ -21,8 +25,17 @@ export interface Tokens {
 /** How long a token request may take: it serves all who wait, so no single deadline bounds it. Milliseconds. */
 const PATIENCE = 10_000
 
-/** A token is renewed this long before its end, so that it does not run out on the way. Milliseconds. */
+/** A token is renewed this long before its end, or after nine tenths of its life, so that it does not run out on the way. Milliseconds. */
 const EARLY = 30_000
+
+/** A token that is over when it comes was dated by another clock: it is taken to be good for this long. Milliseconds. */
+const MISDATED = 60_000
+
+/** No token is asked for so soon after a failure, each time twice as long. Milliseconds. */
+const COOL_DOWN = { first: 500, longest: 30_000 }
+
+/** A cool-down of up to this is waited for, so that one failure in passing costs nobody an answer. Milliseconds. */
+const SHORT = 1000
 
 const LATE: SignIn = {
   ok: false,
@@ -31,12 +44,13 @@ const LATE: SignIn = {
 
 interface Held {
   headers: Record<string, Secret>
-  /** On the monotonic clock: a wall clock that jumps neither ends a token nor keeps it alive. */
+  /** Both on the monotonic clock: a wall clock that jumps neither ends a token nor keeps it alive. */
+  renewAt: number
   endsAt: number
 }
 
 /** One account's sign-in. Waiters share one token request. */
-export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
+export function createTokens(connection: ConnectionConfig, send: SendInTurn): Tokens {
   const { auth, secrets } = connection
   if (auth.scheme === 'header') {
     const headers = { [auth.header]: new Secret(auth.prefix + (secrets[auth.setting]?.expose() ?? '')) }
@@ -46,6 +60,11 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
 
   let held: Held | undefined
   let pending: Promise<SignIn> | undefined
+  let failures = 0
+  /** On the monotonic clock. */
+  let coolUntil = -Infinity
+  /** Set while a refusal for good is remembered. */
+  let refused: Extract<SignIn, { refusal: Refusal }> | undefined
 
   const toSignIn = ({ headers, endsAt }: Held): SignIn => ({
     ok: true,
@@ -53,9 +72,21 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
     expired: () => performance.now() >= endsAt,
   })
 
-  async function renew(way: Extract<Auth, { scheme: 'client-credentials' }>, traceparent: string) {
-    const answer = await send({
-      method: 'POST',
+  function coolDown(): void {
+    // Forgotten by time and not by a success: a token that nobody takes is no success.
+    const isOver = performance.now() > coolUntil + COOL_DOWN.longest
+    failures = isOver ? 1 : failures + 1
+    const longest = Math.min(COOL_DOWN.first * 2 ** (failures - 1), COOL_DOWN.longest)
+    // Half of it at random: those who share an account need not come back together.
+    coolUntil = performance.now() + (longest * (1 + Math.random())) / 2
+  }
+
+  async function renew(
+    way: Extract<Auth, { scheme: 'client-credentials' }>,
+    traceparent: string,
+  ): Promise<SignIn> {
+    const request = {
+      method: 'POST' as const,
       baseUrl: connection.tokenBaseUrl,
       template: way.template,
       ref: {},
@@ -71,18 +102,28 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
       },
       credentials: {},
       traceparent,
-      timeoutMs: PATIENCE,
-    })
+    }
+    const answer = await send(request, new Deadline(PATIENCE))
+    // Out of budget: no token was asked for, and the budget itself says when to come back.
+    if ('held' in answer) return { ok: false, unanswered: answer }
     if (!answer.received || answer.response.status === 429 || answer.response.status >= 500) {
-      return { ok: false as const, unanswered: answer }
+      coolDown()
+      return { ok: false, unanswered: answer }
     }
     const token = way.parse(answer.response)
-    if (!token.ok) return token
+    if (!token.ok) {
+      coolDown()
+      refused = token
+      return token
+    }
     const { accessToken, lifetime } = token.value
-    const milliseconds = 'seconds' in lifetime ? lifetime.seconds * 1000 : lifetime.until - Date.now()
+    const told = 'seconds' in lifetime ? lifetime.seconds * 1000 : lifetime.until - Date.now()
+    const life = told > 0 ? told : MISDATED
+    const now = performance.now()
     held = {
       headers: { Authorization: new Secret(`Bearer ${accessToken.expose()}`) },
-      endsAt: performance.now() + milliseconds,
+      renewAt: now + Math.max(life - EARLY, life * 0.9),
+      endsAt: now + life,
     }
     return toSignIn(held)
   }
@@ -90,12 +131,29 @@ export function createTokens(connection: ConnectionConfig, send: Send): Tokens {
   return {
     renewable: true,
     async signIn(deadline, traceparent) {
-      if (held && performance.now() < held.endsAt - EARLY) return toSignIn(held)
+      // What is about to run out is better than nothing.
+      const last = () => (held && performance.now() < held.endsAt ? toSignIn(held) : undefined)
+      for (let slept = false; ; slept = true) {
+        if (held && performance.now() < held.renewAt) return toSignIn(held)
+        const coolMs = pending ? 0 : coolUntil - performance.now()
+        if (coolMs <= 0) break
+        const known = last() ?? refused
+        if (known) return known
+        // A millisecond more, for timers may be early.
+        if (slept || coolMs > SHORT || !(await deadline.sleep(Math.ceil(coolMs) + 1))) {
+          const detail = 'the provider’s token endpoint failed a moment ago'
+          return { ok: false, unanswered: heldBack('upstream-unavailable', coolMs, detail) }
+        }
+      }
+      refused = undefined
       pending ??= renew(auth, traceparent).finally(() => (pending = undefined))
-      return (await deadline.within(pending)) ?? LATE
+      const signedIn = (await deadline.within(pending)) ?? LATE
+      return signedIn.ok ? signedIn : (last() ?? signedIn)
     },
-    discard(headers) {
-      if (held?.headers === headers) held = undefined
+    discard(headers, isFresh) {
+      if (held?.headers !== headers) return
+      held = undefined
+      if (isFresh) coolDown()
     },
   }
 }

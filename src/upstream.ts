@@ -21,6 +21,22 @@ export type Answer =
   | { received: true; response: UpstreamResponse }
   /** `sent: false` is a proof that no byte of the request reached the provider. */
   | { received: false; sent: boolean; detail: string }
+  | HeldBack
+
+/** The gateway itself did not let the request go, and will not for so many milliseconds. */
+export interface HeldBack {
+  received: false
+  sent: false
+  detail: string
+  held: { problem: 'upstream-rate-limited' | 'upstream-unavailable'; ms: number }
+}
+
+export const heldBack = (problem: HeldBack['held']['problem'], ms: number, detail: string): HeldBack => ({
+  received: false,
+  sent: false,
+  detail,
+  held: { problem, ms },
+})
 
 /** Bytes of an answer that are read. */
 const MAX_BYTES = { list: 16 << 20, single: 1 << 20 }

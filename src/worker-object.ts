@@ -3,6 +3,7 @@ import { drizzle } from 'drizzle-orm/durable-sqlite'
 import { migrate } from 'drizzle-orm/durable-sqlite/migrator'
 import { registry } from '../adapters/index.ts'
 import migrations from '../migrations/migrations.js'
+import { openBudgets } from './budgets.ts'
 import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
@@ -137,6 +138,8 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
       isFull: () => this.#isFull(),
       keys,
       send,
+      // Its own: the address is shared with strangers anyway.
+      budgets: openBudgets(),
       requestsAtOnce: REQUESTS_AT_ONCE,
       log,
     })

@@ -78,6 +78,22 @@ const discovered = [
   'lodge',
 ]
 
+/** What the sandbox's Commerce Layer with limits enforces, and what its connection is configured to keep. */
+export const limits = {
+  writes: [
+    { requests: 24, seconds: 2 },
+    { requests: 16, seconds: 1 },
+  ],
+  reads: [
+    { requests: 160, seconds: 2 },
+    { requests: 120, seconds: 1 },
+  ],
+  tokens: [{ requests: 30, seconds: 60 }],
+}
+
+/** The same server as another host. */
+const byName = (url: string): string => url.replace('127.0.0.1', 'localhost')
+
 /** Who signs tokens, and whose tokens they are. */
 function tokens(base: string) {
   const issuer = (name: string, more: object = {}) => ({
@@ -113,8 +129,9 @@ function tokens(base: string) {
 /**
  * One document with a connection for every way of being configured that a suite needs.
  * @param issuers What stands before the issuers of tokens; without it there are none.
+ * @param limited A Commerce Layer that enforces `limits`; without it no connection leads to one.
  */
-export function configuration(urls: Sandbox['urls'], issuers?: string): object {
+export function configuration(urls: Sandbox['urls'], issuers?: string, limited?: string): object {
   const byToken = issuers === undefined ? { issuers: [], callers: [] } : tokens(issuers)
   const commerceLayer = {
     provider: 'commerce-layer',
@@ -122,6 +139,8 @@ export function configuration(urls: Sandbox['urls'], issuers?: string): object {
     authUrl: urls.commerceLayerAuth,
     clientId: { env: 'CL_CLIENT_ID' },
     clientSecret: { env: 'CL_CLIENT_SECRET' },
+    // The sandbox of all suites sets none.
+    limits: { writes: [], reads: [], tokens: [] },
   }
   const discue = { provider: 'discue', baseUrl: urls.discue, apiKey: { env: 'DISCUE_API_KEY' } }
   const apinizer = { provider: 'apinizer', baseUrl: urls.apinizer, token: { env: 'APINIZER_TOKEN' } }
@@ -136,9 +155,17 @@ export function configuration(urls: Sandbox['urls'], issuers?: string): object {
       'cl-locked-out': { ...commerceLayer, clientSecret: { env: 'DISCUE_API_KEY' } },
       'cl-careful': { ...commerceLayer, requireIfMatch: true },
       'cl-hiding': { ...commerceLayer, hideMetadata: true },
+      // On a host of its own: what its provider forbids holds back nobody else.
+      'cl-spent': { ...commerceLayer, baseUrl: byName(urls.commerceLayer) },
+      ...(limited && {
+        'cl-limited': { ...commerceLayer, baseUrl: limited, authUrl: limited, limits },
+      }),
       'cl-short': { ...commerceLayer, deadlineMs: 1500 },
       discue,
       'discue-limited': { ...discue, apiKey: { env: 'DISCUE_LIMITED_KEY' } },
+      'discue-spent': discue,
+      'discue-failing': discue,
+      'discue-tight': { ...discue, limits: { writes: [{ requests: 2, seconds: 60 }] } },
       'discue-nowhere': { ...discue, baseUrl: NOWHERE },
       'discue-short': { ...discue, deadlineMs: 1500 },
       apinizer: { ...apinizer, self: ['apinizer:MyProject:gateway-itself'] },
@@ -148,6 +175,7 @@ export function configuration(urls: Sandbox['urls'], issuers?: string): object {
         clientId: { env: 'APINIZER_USER' },
         clientSecret: { env: 'APINIZER_PASSWORD' },
       },
+      'apinizer-spent': apinizer,
       'apinizer-readonly': { ...apinizer, token: { env: 'APINIZER_READONLY' } },
     },
     aliases: {

@@ -24,7 +24,7 @@ export interface TestGateway extends NodeGateway {
 }
 
 export async function startTestGateway(
-  document: object = configuration(inject('sandbox'), `${inject('issuers')}/node`),
+  document: object = configuration(inject('sandbox'), `${inject('issuers')}/node`, inject('limited').node),
   more: {
     registry?: Registry
     database?: string

@@ -106,6 +106,8 @@ export interface Ledger {
   story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
+  /** When the connection's newest writes were about to be sent, in epoch milliseconds; `most` of them. */
+  writesSince(connection: string, since: number, most: number): number[]
   /** Counts the attempt, or tells of it in an event. */
   refuse(connection: string, attempt: RefusedAttempt): Promise<void>
   /** Tells of what was counted; resolves to when it should be called again, in epoch milliseconds. */
@@ -411,6 +413,22 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.seq).all().map(toEvent),
 
     resource,
+
+    writesSince: (connection, since, most) =>
+      db
+        .select({ id: audit.id })
+        .from(audit)
+        .where(
+          and(
+            eq(audit.connection, connection),
+            gte(audit.id, firstIdAt(new Date(since).toISOString())),
+            inArray(audit.type, ['intent', 'attempt']),
+          ),
+        )
+        .orderBy(desc(audit.id))
+        .limit(most)
+        .all()
+        .map(({ id }) => timeOf(id)),
 
     reservedKey(scope) {
       const row = keyRow.get({ ...scope })

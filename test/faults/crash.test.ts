@@ -168,7 +168,7 @@ describe.each(runtimes)('$runtime', ({ runtime, makeHome, kills }) => {
           return body.data[0]?.id as string | undefined
         })
         for (let round = 0; round < 5; round++) {
-          const unknown = await Promise.all(Array.from({ length: 30 }, () => change({ reset: 'before' })))
+          const unknown = await Promise.all(Array.from({ length: 30 }, () => change({ wrongType: true })))
           for (const { sent } of unknown) expect((await sent)?.body.outcome).toBe('unknown')
         }
         await gateway.kill()

@@ -22,6 +22,8 @@ const DEADLINE = 1500
 /** Longer than any change may take, and how long a late application is waited for. Milliseconds. */
 const SILENCE = 2500
 
+const FOR_LONG = '429 for long'
+
 /** What a provider or the way to it can do to a write. Applied where it says so, or where the fault comes after that. */
 const faults: Record<string, object> = {
   none: {},
@@ -45,7 +47,7 @@ const faults: Record<string, object> = {
   '200 without a body': { status: 200, applied: true, body: 'empty' },
   'a redirect': { redirect: { status: 307, location: 'http://127.0.0.1:65529/' } },
   '429 with Retry-After': { status: 429, retryAfter: '0' },
-  '429 for long': { status: 429, retryAfter: '600', body: 'empty' },
+  [FOR_LONG]: { status: 429, retryAfter: '600', body: 'empty' },
   '503 with Retry-After': { status: 503, retryAfter: '0' },
   '408': { status: 408 },
   '408 after applying': { status: 408, applied: true },
@@ -72,6 +74,11 @@ const deployments: Record<string, object> = {
     partialDeployment: { environments: ['production'], level: 'pod' },
   },
   'a FAILURE': { failure: { resultMessage: 'User does not have required permission.', status: 200 } },
+}
+
+interface Task {
+  label: string
+  run(): Promise<void>
 }
 
 interface Case extends Put {
@@ -101,7 +108,16 @@ beforeAll(async () => {
     ...systematic(operation),
     ...Array.from({ length: scale.matrix.rows }, () => drawn(operation)),
   ])
-  await pool(scale.matrix.concurrency, tasks)
+  // In any order, so that a provider is not taken to be down; what holds back its whole connection comes last.
+  const mixed = tasks.map((task) => ({
+    ...task,
+    place: Math.random() + (task.label.includes(FOR_LONG) ? 1 : 0),
+  }))
+  const inOrder = mixed.toSorted((a, b) => a.place - b.place)
+  await pool(
+    scale.matrix.concurrency,
+    inOrder.map(({ run }) => run),
+  )
   await pause(SILENCE)
 
   applied = Map.groupBy(await appliedBy(providers), ({ traceparent }) => traceparent)
@@ -116,32 +132,29 @@ afterAll(async () => {
 const kindsFor = ({ deploys }: Operation) => ({ ...faults, ...(deploys && deployments) })
 
 /** Every kind of fault, once and then at every attempt, at the write and at the reading before it. */
-function systematic(operation: Operation): (() => Promise<void>)[] {
+function systematic(operation: Operation): Task[] {
   return Object.entries(kindsFor(operation)).flatMap(([name, fault]) =>
     Array.from({ length: scale.matrix.repeats }, (_, n) => {
       const always = n % 2 === 1
       const reading = n % 10 === 8
       const match = reading ? { method: 'GET' } : { method: operation.method }
       const label = `${name}${always ? ', always' : ''}${reading ? ', when it is read' : ''}`
-      return () => change(operation, label, [{ fault, match, times: always ? null : 1 }])
+      const run = () => change(operation, label, [{ fault, match, times: always ? null : 1 }])
+      return { label, run }
     }),
   )
 }
 
 /** Two to four kinds of fault in a row, drawn at random. */
-function drawn(operation: Operation): () => Promise<void> {
+function drawn(operation: Operation): Task {
   const kinds = Object.entries(kindsFor(operation))
   const row = Array.from({ length: 2 + Math.floor(Math.random() * 3) }, () => {
     const [name, fault] = kinds[Math.floor(Math.random() * kinds.length)] ?? ['none', {}]
     return { name, order: { fault, match: { method: operation.method }, times: 1 } }
   })
   const label = row.map(({ name }) => name).join(', then ')
-  return () =>
-    change(
-      operation,
-      label,
-      row.map(({ order }) => order),
-    )
+  const orders = row.map(({ order }) => order)
+  return { label, run: () => change(operation, label, orders) }
 }
 
 async function change(
@@ -179,7 +192,8 @@ function dishonesty({ trace, reply, faults }: Case): string[] {
   const wrong: string[] = []
   if (['applied', 'partial'].includes(claims) && !happened) wrong.push('and it was not applied')
   if (['rejected', 'not_sent', 'nothing'].includes(claims) && happened) wrong.push('and it was applied')
-  if (/deploy.*, always$/.test(faults) && claims !== 'partial') wrong.push('and it was deployed nowhere')
+  if (/deploy.*, always$/.test(faults) && attempts > 0 && claims !== 'partial')
+    wrong.push('and it was deployed nowhere')
   if (attempts > 3) wrong.push(`and it was written ${attempts} times`)
 
   const events = stories.get(body.changeId)?.events ?? []
@@ -194,7 +208,8 @@ function dishonesty({ trace, reply, faults }: Case): string[] {
 describe('a change under any fault', () => {
   test.each(operationNames)('%s: is told as what it is', (name) => {
     const own = cases.filter(({ operation }) => operation.name === name)
-    expect(own.length).toBeGreaterThan(50)
+    const sent = own.filter(({ trace }) => writes.has(trace))
+    expect(sent.length).toBeGreaterThan(50)
     expect(own.flatMap(dishonesty)).toEqual([])
     const times = own.flatMap(({ reply }) => (reply ? [reply.ms] : []))
     report(`matrix, ${name}`, {

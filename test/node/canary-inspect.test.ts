@@ -1,8 +1,10 @@
 import { inspect } from 'node:util'
 import { serialize } from 'node:v8'
+import { Semaphore } from 'async-mutex'
 import { expect, inject, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
 import { deriveAuditKeys } from '../../src/audit-keys.ts'
+import { boundSend } from '../../src/bounded-send.ts'
 import { readConfig } from '../../src/config.ts'
 import { Deadline } from '../../src/deadline.ts'
 import { createExchange } from '../../src/exchange.ts'
@@ -35,7 +37,8 @@ const body = readBody('credential', credential.fields, { secret: canaries.secret
 const misread = readBody('credential', credential.fields, { secret: [canaries.secret] } as never, 'merge')
 const send = createSend(fetch, () => false)
 const traceparent = `00-${'1'.repeat(32)}-${'2'.repeat(16)}-01`
-const tokens = createTokens(connection, send)
+const inTurn = boundSend(send, new Semaphore(1))
+const tokens = createTokens(connection, inTurn)
 const request = {
   method: 'PUT' as const,
   baseUrl: 'http://127.0.0.1:65529',
@@ -59,10 +62,10 @@ const holders: [string, () => unknown][] = [
   ['a request to a provider', () => request],
   ['an error that carries both', carrying],
   ['several errors at once', () => new AggregateError([carrying()], 'several')],
-  ['tokens that are fixed', () => createTokens(withToken, send).signIn(new Deadline(1000), traceparent)],
+  ['tokens that are fixed', () => createTokens(withToken, inTurn).signIn(new Deadline(1000), traceparent)],
   ['tokens that were refused', () => tokens.signIn(new Deadline(5000), traceparent)],
   ['the tokens of an account', () => tokens],
-  ['the way to a provider', () => createExchange(connection, adapter, tokens, send)],
+  ['the way to a provider', () => createExchange(connection, adapter, tokens, inTurn)],
   ['an answer that did not come', () => send(request)],
   [
     'credentials that fit into no header',

@@ -72,6 +72,19 @@ const foundIn = (folder: string, search: Search): Record<string, string[]> =>
       .filter(([, found]) => found.length > 0),
   )
 
+/** Connections for faults: with few on each, no provider is taken to be down, and what one holds back no other waits for. */
+const CONNECTIONS = 24
+const FAULTS_ON_EACH = 4
+const brief = (provider: string, connection: object) =>
+  Object.fromEntries(
+    ['put', 'patch', 'get'].flatMap((method) =>
+      Array.from({ length: CONNECTIONS }, (_, n) => [
+        `brief-${provider}-${method}-${n}`,
+        { ...connection, deadlineMs: 8000 },
+      ]),
+    ),
+  )
+
 describe('after everything that can be done with a secret', () => {
   const folder = mkdtempSync(join(tmpdir(), 'canary-'))
   let sandbox: Sandbox
@@ -174,9 +187,9 @@ describe('after everything that can be done with a secret', () => {
         'broken-apinizer': { ...connections['apinizer-readonly'], token: { env: 'BROKEN_TOKEN' } },
         'foreign-discue': { ...connections.discue, apiKey: { env: 'FOREIGN_KEY' } },
         // A wait that a provider asks for is longer than these have time.
-        'brief-cl': { ...connections['commerce-layer'], deadlineMs: 8000 },
-        'brief-discue': { ...connections.discue, deadlineMs: 8000 },
-        'brief-apinizer': { ...connections['apinizer-login'], deadlineMs: 8000 },
+        ...brief('cl', connections['commerce-layer']),
+        ...brief('discue', connections.discue),
+        ...brief('apinizer', connections['apinizer-login']),
       },
     }
     let text = JSON.stringify(document)
@@ -413,6 +426,8 @@ describe('after everything that can be done with a secret', () => {
   /** Every kind of fault that the sandbox has, on reads and on writes; provider words echo the secret where they can. */
   async function faults(): Promise<void> {
     const statuses = [400, 401, 403, 404, 405, 408, 409, 410, 415, 422, 423, 500, 501, 502, 521]
+    // Last: it holds back its host for longer than the others have time.
+    const waits = { status: 429, retryAfter: inHeader }
     const ordinary: object[] = [
       ...statuses.flatMap((status) => [{ status }, { status, code: secret }]),
       ...[200, 401, 422, 500].map((status) => ({ status, applied: true, code: secret })),
@@ -421,7 +436,6 @@ describe('after everything that can be done with a secret', () => {
       ),
       ...['on-headers', 'before', 'after', 'mid-body'].map((reset) => ({ reset })),
       { status: 429, retryAfter: '0' },
-      { status: 429, retryAfter: inHeader },
       { status: 503, retryAfter: '0', code: secret },
       { truncate: true },
       { wrongType: true },
@@ -446,39 +460,47 @@ describe('after everything that can be done with a secret', () => {
       { partialDeployment: { environments: ['staging'], level: 'environment' } },
       { partialDeployment: { environments: ['production'], level: 'pod' } },
     ]
-    type Run = [make: () => Promise<Subject>, method: string, faults: object[]]
-    const onApinizer = () => apinizerCredential('brief-apinizer')
-    const onlySecret = async () => ({ ...(await onApinizer()), body: { secret } })
+    type Run = [
+      make: (connection: string) => Promise<Subject>,
+      provider: string,
+      method: string,
+      faults: object[],
+    ]
+    const onlySecret = async (connection: string) => ({
+      ...(await apinizerCredential(connection)),
+      body: { secret },
+    })
     const ofEveryKind = [...ordinary, ...ofApinizer]
     // Runs on one connection would wait for one another beyond its deadline.
     const lines: Run[][] = [
       [
-        [() => commerceLayerCredential('brief-cl'), 'PATCH', ordinary],
-        [() => commerceLayerCredential('brief-cl'), 'GET', ordinary],
+        [commerceLayerCredential, 'cl', 'PATCH', ordinary],
+        [commerceLayerCredential, 'cl', 'GET', ordinary],
       ],
-      [[() => discueClient('brief-discue'), 'PUT', ordinary]],
+      [[discueClient, 'discue', 'PUT', ordinary]],
       [
-        [onApinizer, 'PUT', ofEveryKind],
-        [onApinizer, 'GET', ofEveryKind],
-        [onlySecret, 'PATCH', ofEveryKind],
+        [apinizerCredential, 'apinizer', 'PUT', ofEveryKind],
+        [apinizerCredential, 'apinizer', 'GET', ofEveryKind],
+        [onlySecret, 'apinizer', 'PATCH', ofEveryKind],
       ],
     ]
-    const carryOut = async ([make, method, list]: Run) => {
-      const orders = await Promise.all(
-        list.map(async (fault) => {
-          const { path, body, control, match } = await make()
-          const order = await control.fault(fault, { match: { ...match, method }, times: 2 })
-          await put(path, body)
-          if (method === 'GET') await call('GET', path)
-          return { control, id: order.id }
-        }),
-      )
+    const carryOut = async ([make, provider, method, list]: Run) => {
+      const order = async (fault: object, n: number) => {
+        const connection = `brief-${provider}-${method.toLowerCase()}-${Math.floor(n / FAULTS_ON_EACH)}`
+        const { path, body, control, match } = await make(connection)
+        const { id } = await control.fault(fault, { match: { ...match, method }, times: 2 })
+        await put(path, body)
+        if (method === 'GET') await call('GET', path)
+        return { control, id }
+      }
+      const orders = await Promise.all(list.map(order))
+      orders.push(await order(waits, FAULTS_ON_EACH * (CONNECTIONS - 1)))
       const left = await Promise.all(
         [...new Set(orders.map(({ control }) => control))].map((control) => control.send('GET', '/faults')),
       )
       const unused = left.flatMap(({ faults }) => faults).filter(({ used }) => used === 0)
       const reached = orders.map(({ id }) => !unused.some((fault) => fault.id === id))
-      expect(reached).toEqual(list.map(() => true))
+      expect(reached).toEqual([...list, waits].map(() => true))
     }
     await Promise.all(
       lines.map(async (runs) => {

@@ -42,6 +42,7 @@ function valuesOf(ref: Ref, { status, body }: UpstreamResponse): Values<'credent
 const toy: Adapter = {
   baseUrl: {},
   auth: [{ scheme: 'header', header: 'X-Toy-Key', prefix: 'Toy ', setting: 'apiKey' }],
+  limits: { per: 'credential', writes: [], reads: [], tokens: [] },
   throttle: { fallbackSeconds: 1 },
   kinds: {
     credential: {

@@ -1,0 +1,42 @@
+import type { Throttle } from './adapter.ts'
+import type { SendInTurn } from './bounded-send.ts'
+import { Budget } from './budget.ts'
+import { type ConnectionConfig, type CountedKind, counterOf } from './config.ts'
+import { paceOf } from './pace.ts'
+import { type Answer, heldBack } from './upstream.ts'
+
+/** The budget of each kind of requests of a connection. */
+export type BudgetOf = (kind: CountedKind) => Budget
+
+/** The budgets of a process, where connections to a provider that counts by address share theirs, or of one object. */
+export function openBudgets(): (connection: ConnectionConfig) => BudgetOf {
+  const budgets = new Map<string, Budget>()
+  return (connection) => (kind) => {
+    const counter = counterOf(connection, kind)
+    const budget = budgets.get(counter) ?? new Budget(connection.limits[kind])
+    budgets.set(counter, budget)
+    return budget
+  }
+}
+
+/** Lets each request go only when its budget has room for it, so that the provider need not refuse it. */
+export function sendWithin(
+  budgetOf: (method: string) => Budget,
+  throttle: Throttle,
+  send: SendInTurn,
+): SendInTurn {
+  return async (request, deadline) => {
+    const turn = await budgetOf(request.method).take(deadline)
+    if (typeof turn === 'number') {
+      return heldBack('upstream-rate-limited', turn, 'the provider’s rate limit leaves no room in time')
+    }
+    let answer: Answer | undefined
+    try {
+      answer = await send(request, deadline)
+      return answer
+    } finally {
+      if (answer?.received) turn.end(true, paceOf(answer.response, throttle, Date.now()))
+      else turn.end(answer?.sent ?? true)
+    }
+  }
+}
