@@ -1,14 +1,25 @@
 import { statfsSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, release, tmpdir, totalmem, type } from 'node:os'
 import { workerd } from '../tools/worker-process.ts'
+import { audit } from './audit.ts'
 import { discipline } from './discipline.ts'
 import type { Bench, Figure } from './figure.ts'
 import { isolation } from './isolation.ts'
 import { keyComparison } from './key-comparison.ts'
+import { nodeStart } from './node-start.ts'
 import { startup } from './startup.ts'
+import { throughput } from './throughput.ts'
 
 // Measures what is named, or everything. Only a run of everything writes the results, so that none of them is older.
-const benches: Record<string, Bench> = { isolation, discipline, startup, keys: keyComparison }
+const benches: Record<string, Bench> = {
+  throughput,
+  audit,
+  start: nodeStart,
+  isolation,
+  discipline,
+  startup,
+  keys: keyComparison,
+}
 const named = process.argv.slice(2)
 const unknown = named.filter((name) => !Object.hasOwn(benches, name))
 if (unknown.length > 0) {

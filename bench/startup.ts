@@ -1,11 +1,12 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { configuration, environment } from '../demo/configuration.ts'
 import { buildWorker, copyProject } from '../test/faults/worker-bundle.ts'
 import { startWorker } from '../tools/worker-process.ts'
+import { cpuOf } from './cpu.ts'
 import { type Bench, quantile } from './figure.ts'
 
 // What a new instance of the Worker costs before it answers, beside one that does nothing. Linux tells the CPU time.
@@ -16,15 +17,6 @@ const EMPTY = `import { DurableObject } from 'cloudflare:workers'
 export class Connection extends DurableObject {}
 export default { fetch: () => new Response('{}') }
 `
-
-/** Milliseconds that all threads of a process have spent on a CPU. Linux tells it in nanoseconds. */
-function cpuOf(pid: number): number {
-  const spent = readdirSync(`/proc/${pid}/task`).map((thread) => {
-    const [nanoseconds = '0'] = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')
-    return Number(nanoseconds)
-  })
-  return spent.reduce((sum, one) => sum + one, 0) / 1e6
-}
 
 /** Starts workerd, asks once, and ends it: the CPU time from its start to its first answer. */
 async function firstAnswer(

@@ -28,13 +28,12 @@ export function createAdmission(parts: AdmissionParts) {
   let unknown = 0
 
   /** @param headers Gets what the answer has to carry, whatever it is. */
-  async function overLimit(caller: Caller, headers: Headers): Promise<Problem | undefined> {
+  async function overLimit(caller: Caller, headers: Record<string, string>): Promise<Problem | undefined> {
     if (!caller.limit) return undefined
     const taken = await takeRequest(caller.name, caller.limit)
     // A limit is no right: while nobody counts, callers are served.
     if (!taken) return void log.error('limit not counted', { caller: caller.name })
-    for (const [name, value] of Object.entries(rateLimitHeaders(caller.limit, taken)))
-      headers.set(name, value)
+    Object.assign(headers, rateLimitHeaders(caller.limit, taken))
     if (taken.allowed) return undefined
     const { requests, seconds } = caller.limit
     return {
@@ -59,7 +58,7 @@ export function createAdmission(parts: AdmissionParts) {
 
   return async function admit(
     context: OperationContext,
-    headers: Headers,
+    headers: Record<string, string>,
     handle: (caller: Caller) => Promise<Result<Response>>,
   ): Promise<Result<Response>> {
     const { request, requestId, traceparent, address } = context

@@ -59,7 +59,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
   async function run(
     operation: Operation,
     context: OperationContext,
-    headers: Headers,
+    headers: Record<string, string>,
   ): Promise<Result<Response>> {
     const query = readQuery(operation, context.url)
     if (operation.public) return query.ok ? ok(await operation.handle(context)) : query
@@ -78,7 +78,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     const requestId = requestIdOf(request.headers)
     const traceparent = traceparentOf(request.headers)
     const url = new URL(request.url)
-    const headers = new Headers(ALWAYS)
+    const headers: Record<string, string> = { ...ALWAYS }
 
     async function dispatch(): Promise<Result<Response>> {
       if (parts.closed && !operation?.path.startsWith('/health/')) return { ok: false, problem: parts.closed }
@@ -103,12 +103,13 @@ export function createApp(parts: AppParts): OpenAPIHono {
       result = refuse('internal-error', 'see the log entry of this request')
     }
     const response = result.ok ? result.value : problemResponse(result.problem, requestId, url.pathname)
-    if (allow) headers.set('allow', allow)
-    headers.set('x-request-id', requestId)
-    headers.set('traceparent', traceparent)
-    for (const [name, value] of headers) {
+    if (allow) headers['allow'] = allow
+    headers['x-request-id'] = requestId
+    headers['traceparent'] = traceparent
+    const own = response.headers
+    for (const name in headers) {
       // A page's own policy and caching stand.
-      if (!response.headers.has(name)) response.headers.set(name, value)
+      if (!own.has(name)) own.set(name, headers[name] ?? '')
     }
     parts.log.info('request', {
       requestId,

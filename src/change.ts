@@ -1,4 +1,3 @@
-import { v7 as uuidv7 } from 'uuid'
 import type { Adapter, Deployment, KindSpec, Ref } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
@@ -13,6 +12,7 @@ import type { Log } from './log.ts'
 import { hideChanges, merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
+import { newId } from './new-id.ts'
 import type { ResourceQueue } from './queue.ts'
 import { readBack, toProblem } from './read.ts'
 import {
@@ -151,7 +151,7 @@ async function makeInLine(
   if (write && !url) return refuse('invalid-id', 'the id does not fit the provider’s address')
   if (tools.emergency?.isSick() || tools.isFull()) return unrecordable()
 
-  const changeId = resumed?.changeId ?? uuidv7()
+  const changeId = resumed?.changeId ?? newId()
   const record = tools.ledger.resource(asked.kind, asked.address.id)
   const draft = describe(tools, asked, changeId, merged)
   const readBefore = current?.values as AnyValues | undefined

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import { setTimeout as pause } from 'node:timers/promises'
+import { setImmediate as othersTurn, setTimeout as pause } from 'node:timers/promises'
 import type { HttpBindings } from '@hono/node-server'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -127,8 +127,14 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       return actor && draining ? { ...actor, change: stopping, resolve: stopping } : actor
     },
     history: {
-      events: async (filter) => ({ ...ledger.events(filter), unanswered: [] }),
-      changes: async (filter) => ({ ...sliceOf(ledger.changes(filter), filter.limit), unanswered: [] }),
+      async events(filter) {
+        await othersTurn()
+        return { ...ledger.events(filter), unanswered: [] }
+      },
+      async changes(filter) {
+        await othersTurn()
+        return { ...sliceOf(ledger.changes(filter), filter.limit), unanswered: [] }
+      },
       story: async (_, changeId) => ledger.story(changeId),
     },
     refused: (connection, attempt) =>

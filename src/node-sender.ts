@@ -4,7 +4,7 @@ import { type Dispatcher, Pool } from 'undici'
 import { literalAddress, mayReach } from './address-guard.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Log } from './log.ts'
-import type { Fetch } from './upstream.ts'
+import type { Fetch, PlainAnswer } from './upstream.ts'
 
 /** Sends the requests of one connection, over connections that are kept alive. */
 export interface Sender {
@@ -30,8 +30,8 @@ export function provesUnsent(error: unknown): boolean {
   return false
 }
 
-/** Answers that have no body even if one is announced (Fetch standard, null body status). */
-const BODILESS = new Set([204, 205, 304])
+/** Bytes of a body that are taken before anybody asks for it. */
+const UNASKED = 64 * 1024
 
 export function openSender(
   { name, allowPrivateAddresses }: Pick<ConnectionConfig, 'name' | 'allowPrivateAddresses'>,
@@ -91,7 +91,10 @@ export function openSender(
         path: url.pathname + url.search,
         method,
         // Without the header any coding would be welcome (RFC 9110 §12.5.3), and none is undone here.
-        headers: { ...Object.fromEntries(new Headers(headers)), 'accept-encoding': 'identity' },
+        headers: {
+          ...Object.fromEntries(headers instanceof Headers ? headers : new Headers(headers)),
+          'accept-encoding': 'identity',
+        },
         body: body as string | null,
       }
       return dispatch(poolOf(url), options, signal ?? undefined)
@@ -110,15 +113,25 @@ function dispatch(
   pool: Pool,
   options: Dispatcher.DispatchOptions,
   signal: AbortSignal | undefined,
-): Promise<Response> {
+): Promise<PlainAnswer> {
   return new Promise((resolve, reject) => {
     let started: Dispatcher.DispatchController | undefined
-    let body: ReadableStreamDefaultController<Uint8Array> | undefined
+    const chunks: Buffer[] = []
+    let size = 0
+    let limit: number | undefined
+    const whole = Promise.withResolvers<Uint8Array | undefined>()
+    // Whoever reads it gets the error; nobody has to.
+    whole.promise.catch(() => {})
     const timedOut = () => signal?.reason as Error
     function fail(error: Error): void {
       signal?.removeEventListener('abort', giveUp)
       reject(started ? error : new NeverSent(error))
-      body?.error(error)
+      whole.reject(error)
+    }
+    /** Ends the connection: nobody knows how much more there is. */
+    function cut(controller: Dispatcher.DispatchController): void {
+      whole.resolve(undefined)
+      controller.abort(new Error('the rest of the answer is not wanted'))
     }
     const giveUp = () => (started ? started.abort(timedOut()) : fail(timedOut()))
     signal?.addEventListener('abort', giveUp)
@@ -131,26 +144,32 @@ function dispatch(
       },
       onResponseStart(controller, status, headers) {
         if (status < 200) return
-        const stream = () =>
-          new ReadableStream<Uint8Array>({
-            start: (own) => void (body = own),
-            pull: () => controller.resume(),
-            // Ends the connection: nobody knows how much more there is.
-            cancel: () => controller.abort(new Error('the rest of the answer is not wanted')),
-          })
-        const flat = Object.entries(headers).flatMap(([header, value]) =>
-          [value ?? []].flat().map((one): [string, string] => [header, one]),
-        )
-        resolve(new Response(BODILESS.has(status) ? null : stream(), { status, headers: flat }))
+        if (status > 599) throw new RangeError('the provider answered a status that does not exist')
+        const flat = Object.entries(headers).map(([header, value]): [string, string] => [
+          header,
+          [value ?? []].flat().join(', '),
+        ])
+        resolve({
+          status,
+          headers: flat,
+          read(most) {
+            limit = most
+            if (size > most) cut(controller)
+            else controller.resume()
+            return whole.promise
+          },
+        })
       },
       onResponseData(controller, chunk) {
-        // After a pause the parser goes on with an empty piece, which would fill the stream and pause it again, for ever.
-        if (chunk.length > 0) body?.enqueue(chunk)
-        if ((body?.desiredSize ?? 1) <= 0) controller.pause()
+        size += chunk.length
+        chunks.push(chunk)
+        if (size <= (limit ?? UNASKED)) return
+        if (limit === undefined) controller.pause()
+        else cut(controller)
       },
       onResponseEnd() {
         signal?.removeEventListener('abort', giveUp)
-        body?.close()
+        whole.resolve(Buffer.concat(chunks))
       },
       onResponseError: (_, error) => fail(error),
     })

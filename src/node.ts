@@ -37,7 +37,19 @@ function readDocument(): string | undefined {
 const { level, faults, settings } = readSettings(env, readDocument(), registry)
 if (ownFaults.length > 0 || !settings) refuseToStart([...ownFaults, ...faults])
 
-const log = openLog(level, (line) => void process.stdout.write(line))
+/** Lines of one turn of the event loop, which are written together. */
+let lines = ''
+function writeLines(): void {
+  process.stdout.write(lines)
+  lines = ''
+}
+// What is left when the process ends in the middle of a turn.
+process.once('exit', writeLines)
+
+const log = openLog(level, (line) => {
+  if (lines === '') setImmediate(writeLines)
+  lines += line
+})
 try {
   const gateway = await startNodeGateway({
     ...settings,

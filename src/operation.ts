@@ -116,13 +116,21 @@ export function register(app: OpenAPIHono, operation: Operation): void {
   })
 }
 
+const querySchemas = new WeakMap<Operation, z.ZodObject>()
+
+/** Built once: building a schema costs many times what using it does. */
+function querySchema(operation: Operation): z.ZodObject {
+  const schema = querySchemas.get(operation) ?? z.strictObject(operation.query?.shape ?? {})
+  querySchemas.set(operation, schema)
+  return schema
+}
+
 /** The query's values, each at most once and only those that the operation knows. Values are never repeated in a fault. */
 export function readQuery(operation: Operation, url: URL): Result<Record<string, string>> {
   const names = [...url.searchParams.keys()]
   const twice = names.find((name, index) => names.indexOf(name) !== index)
   if (twice !== undefined) return refuse('invalid-query', 'a query parameter is given twice')
-  const schema = z.strictObject(operation.query?.shape ?? {})
-  const read = schema.safeParse(Object.fromEntries(url.searchParams))
+  const read = querySchema(operation).safeParse(Object.fromEntries(url.searchParams))
   if (read.success) return ok(read.data as Record<string, string>)
   const known = read.error.issues.flatMap((issue) =>
     issue.path[0] === undefined ? [] : [String(issue.path[0])],

@@ -38,6 +38,8 @@ export const heldBack = (problem: HeldBack['held']['problem'], ms: number, detai
   held: { problem, ms },
 })
 
+const UTF_8 = new TextDecoder()
+
 /** Bytes of an answer that are read. */
 const MAX_BYTES = { list: 16 << 20, single: 1 << 20 }
 
@@ -76,14 +78,15 @@ function serialize(body: Body, encoding: 'json' | 'form'): string {
   })
 }
 
-async function readText(response: Response, limit: number): Promise<string | undefined> {
+async function readBytes(response: Fetched, limit: number): Promise<Uint8Array | undefined> {
+  if ('read' in response) return response.read(limit)
   const chunks: Uint8Array[] = []
   let size = 0
   const reader = (response.body as ReadableStream<Uint8Array> | null)?.getReader()
-  if (!reader) return ''
+  if (!reader) return new Uint8Array()
   for (;;) {
     const { done, value } = await reader.read()
-    if (done) return new TextDecoder().decode(Buffer.concat(chunks))
+    if (done) return Buffer.concat(chunks)
     size += value.length
     if (size > limit) {
       await reader.cancel()
@@ -124,19 +127,29 @@ function parseJson(text: string | undefined): unknown {
  * Whether a success may be JSON by its content type: the page of a proxy or of a sign-in is none, whatever it holds.
  * One that is absent claims nothing; the body has to prove itself to the adapter anyway.
  */
-function saysJson({ headers }: Response): boolean {
-  const type = headers.get('content-type')
-  return type === null || /^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)
+function saysJson({ headers }: Pick<UpstreamResponse, 'headers'>): boolean {
+  const type = headers['content-type']
+  return type === undefined || /^application\/([\w.+-]+\+)?json\s*(;|$)/i.test(type)
 }
 
+/** An answer whose body is read without a stream, which costs more than all the rest of a small one. */
+export interface PlainAnswer {
+  status: number
+  headers: Iterable<[string, string]>
+  /** The body, or undefined as soon as it is longer than `limit` bytes. */
+  read(limit: number): Promise<Uint8Array | undefined>
+}
+type Fetched = Response | PlainAnswer
+
 /** The part of `fetch` that is used: the URL as text, and all else beside it. */
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>
+export type Fetch = (url: string, init: RequestInit) => Promise<Fetched>
 
 /**
  * @param fetcher The runtime's way of sending.
  * @param provesUnsent Whether an error that it threw proves that nothing was sent; runtimes differ in what they tell.
  */
 export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boolean): Send {
+  // What is not a response has no body that the client would look at, and passes as it is.
   const client = createFetch({ fetch: fetcher as typeof fetch })
 
   return async (request) => {
@@ -153,7 +166,7 @@ export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boo
     const late = new AbortController()
     // Cleared below, which `AbortSignal.timeout` cannot be: a timer left behind keeps a Durable Object in memory, and billed.
     const timer = setTimeout(() => late.abort(), Math.max(1, Math.ceil(request.timeoutMs)))
-    let response: Response
+    let response: Fetched
     try {
       response = await client.raw(url.href, {
         method: request.method,
@@ -174,8 +187,9 @@ export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boo
     }
     const received = { status: response.status, headers: Object.fromEntries(response.headers) }
     try {
-      const text = await readText(response, request.list ? MAX_BYTES.list : MAX_BYTES.single)
-      const readable = !response.ok || saysJson(response)
+      const bytes = await readBytes(response, request.list ? MAX_BYTES.list : MAX_BYTES.single)
+      const text = bytes && UTF_8.decode(bytes)
+      const readable = received.status < 200 || received.status > 299 || saysJson(received)
       return { received: true, response: { ...received, body: readable ? parseJson(text) : undefined } }
     } catch {
       return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }

@@ -27,7 +27,12 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
   }
 
   async function gather<T extends { id: string }>(
-    { connections, except, touches, limit }: Scope & { connections?: readonly string[]; limit: number },
+    {
+      connections,
+      except,
+      touches,
+      limit,
+    }: Scope & { connections: readonly string[] | undefined; limit: number },
     question: (object: ConnectionObject) => Promise<Slice<T>>,
   ): Promise<Gathered<T>> {
     // A connection that is no longer configured keeps its history; `_gateway` knows which there are.
@@ -50,10 +55,11 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
   }
 
   return {
-    events: ({ except, touches, ...filter }) =>
-      gather({ ...filter, except, touches }, (object) => object.events(filter)),
-    changes: ({ except, touches, ...filter }) =>
-      gather({ ...filter, except, touches }, (object) => object.changes(filter)),
+    // An object holds what is its own and nothing else: it is not told which connections are asked for.
+    events: ({ connections, except, touches, ...filter }) =>
+      gather({ connections, except, touches, limit: filter.limit }, (object) => object.events(filter)),
+    changes: ({ connections, except, touches, ...filter }) =>
+      gather({ connections, except, touches, limit: filter.limit }, (object) => object.changes(filter)),
     story: (connection, changeId) => ask(connection, (object) => object.story(changeId)),
   }
 }

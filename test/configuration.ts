@@ -16,6 +16,8 @@ export const keys = {
   viewer: apiKey('viewer'),
   /** Reads the audit of everything and nothing else. */
   examiner: apiKey('examiner'),
+  /** Audits Apinizer’s credentials, and sees nothing of them but the description. */
+  librarian: apiKey('librarian'),
   /** Does everything with roles and permissions. */
   clerk: apiKey('clerk'),
   /** Does everything with one field. */
@@ -214,6 +216,11 @@ export function configuration(urls: Sandbox['urls'], issuers?: string, limited?:
         'auditor',
         ['auditor'],
         [{ actions: ['audit'], kinds: ['credential'], ids: ['discue:*'], fields: ['*'] }],
+      ),
+      caller(
+        'librarian',
+        ['librarian'],
+        [{ actions: ['audit'], kinds: ['credential'], ids: ['apinizer:*'], fields: ['description'] }],
       ),
       {
         ...caller('limited', ['limited'], [{ ...everything, actions: ['read'] }]),

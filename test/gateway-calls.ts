@@ -33,7 +33,7 @@ export async function call(
   })
   await expectDocumented(method, path, response)
   const text = await response.text()
-  const json = response.headers.get('content-type')?.includes('json')
+  const json = /\bjson\b/.test(response.headers.get('content-type') ?? '')
   return {
     status: response.status,
     headers: response.headers,

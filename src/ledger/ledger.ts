@@ -3,6 +3,7 @@ import {
   desc,
   eq,
   getTableColumns,
+  gt,
   gte,
   inArray,
   isNotNull,
@@ -11,11 +12,11 @@ import {
   type SQL,
   sql,
 } from 'drizzle-orm'
-import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
-import { v7 as uuidv7 } from 'uuid'
+import type { AnySQLiteColumn, BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { AuditKeys } from '../audit-keys.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
+import { newId } from '../new-id.ts'
 import { type AuditEvent, type EventType, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import { foldRefusals, type RefusedAttempt } from './refusals.ts'
 import * as schema from './schema.ts'
@@ -130,9 +131,45 @@ const KEY_LIFETIME = 24 * 60 * 60 * 1000
 /** Expired keys that one append clears away at the most, so that no append is slow. */
 const KEYS_CLEARED = 20
 
-/** Characters after which a slice of events ends, and events read at a time: a slice has to fit into one RPC (32 MiB). */
+const STATES = schema.changes.state.enumValues
+
+/** Characters after which a slice of events ends: it has to fit into one RPC (32 MiB). */
 const SLICE_SIZE = 4 * 1024 * 1024
-const BATCH = 16
+/** Rows read at a time: few at first, because events may be large and a page may need no more. */
+const PART = { first: 16, most: 64 }
+
+/** After every id. */
+const NEWEST = '~'
+
+interface Listing<T> {
+  all(values: Record<string, unknown>): T[]
+}
+
+/** The rows of a prepared list, which takes where to go on and how many. */
+function* inParts<T extends { id: string }>(
+  list: Listing<T>,
+  values: { before: string } & Record<string, unknown>,
+): Generator<T, undefined> {
+  let { before } = values
+  for (let limit = PART.first; ; limit = Math.min(limit * 2, PART.most)) {
+    const rows = list.all({ ...values, before, limit })
+    yield* rows
+    if (rows.length < limit) return undefined
+    before = rows.at(-1)?.id ?? ''
+  }
+}
+
+/** One list out of several that are each newest first. */
+function* newestFirst<T extends { id: string }>(lists: Iterator<T, undefined>[]): Generator<T, undefined> {
+  const heads = lists.map((list) => ({ list, row: list.next().value }))
+  for (;;) {
+    let newest = heads[0]
+    for (const head of heads) if (head.row && head.row.id > (newest?.row?.id ?? '')) newest = head
+    if (!newest?.row) return undefined
+    yield newest.row
+    newest.row = newest.list.next().value
+  }
+}
 
 /** One placeholder per column, named like it: the row's type is the insert's. */
 const placeholders = <T extends Record<string, unknown>>(columns: T) =>
@@ -201,6 +238,53 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     )
     .prepare()
 
+  const moveChange = db
+    .update(changes)
+    .set({ state: sql`${place('state')}`, since: sql`${place('since')}` })
+    .where(eq(changes.id, place('id')))
+    .prepare()
+  const insertResource = db
+    .insert(resources)
+    .values(placeholders(getTableColumns(resources)))
+    .onConflictDoUpdate({
+      target: [resources.kind, resources.resource],
+      set: { applied: sql`excluded.applied`, secretChanges: sql`excluded.secret_changes` },
+    })
+    .prepare()
+  const expireKey = db
+    .update(idempotency)
+    .set({ expiresAt: sql`${place('expiresAt')}` })
+    .where(and(eq(idempotency.changeId, place('changeId')), isNull(idempotency.expiresAt)))
+    .prepare()
+  const expiredKeys = db
+    .select({ changeId: idempotency.changeId })
+    .from(idempotency)
+    .where(and(isNotNull(idempotency.expiresAt), lt(idempotency.expiresAt, place('now'))))
+    .limit(KEYS_CLEARED)
+    .prepare()
+  // What may stand under the key has expired: a key in use was found before.
+  const insertKey = db
+    .insert(idempotency)
+    .values(placeholders(getTableColumns(idempotency)))
+    .onConflictDoUpdate({
+      target: [idempotency.caller, idempotency.kind, idempotency.resource, idempotency.key],
+      set: {
+        changeId: sql`excluded.change_id`,
+        fingerprint: sql`excluded.fingerprint`,
+        answer: sql`excluded.answer`,
+        expiresAt: sql`excluded.expires_at`,
+      },
+    })
+    .prepare()
+  const answerKey = db
+    .update(idempotency)
+    .set({ answer: sql`${place('answer')}` })
+    .where(eq(idempotency.changeId, place('changeId')))
+    .prepare()
+  const deleteKey = db
+    .delete(idempotency)
+    .where(eq(idempotency.changeId, place('changeId')))
+    .prepare()
   function resource(kind: Kind, id: string): ResourceRecord {
     const row = resourceRow.get({ kind, resource: id })
     return row
@@ -210,7 +294,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
 
   function insert(connection: string, draft: EventDraft): AuditEvent {
     const last = tip.get({ connection })
-    const id = uuidv7()
+    const id = newId()
     const unhashed = {
       ...draft,
       id,
@@ -228,10 +312,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
 
   /** The change's key is kept from now on for its lifetime. */
   function expire(changeId: string): void {
-    db.update(idempotency)
-      .set({ expiresAt: Date.now() + KEY_LIFETIME })
-      .where(and(eq(idempotency.changeId, changeId), isNull(idempotency.expiresAt)))
-      .run()
+    expireKey.run({ changeId, expiresAt: Date.now() + KEY_LIFETIME })
   }
 
   /** The change's state after the event. A change that begins takes the place of unsettled older ones. */
@@ -241,7 +322,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     const state = event.outcome ?? 'in_flight'
     const begins = event.type === 'intent' || (event.type === 'outcome' && event.upstream === null)
     if (!begins) {
-      db.update(changes).set({ state, since: at }).where(eq(changes.id, changeId)).run()
+      moveChange.run({ id: changeId, state, since: at })
       if (FINAL.has(state)) expire(changeId)
       return
     }
@@ -255,10 +336,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       }
       const superseded = insert(connection, { ...by, type: 'settled', outcome: 'superseded' })
       expire(older.id)
-      db.update(changes)
-        .set({ state: 'superseded', since: superseded.at })
-        .where(eq(changes.id, older.id))
-        .run()
+      moveChange.run({ id: older.id, state: 'superseded', since: superseded.at })
     }
     insertChange.run({
       id: changeId,
@@ -277,55 +355,26 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   ): void {
     if (kind === null || id === null) return
     const before = resource(kind, id)
-    const next = {
+    insertResource.run({
+      kind,
+      resource: id,
       applied: JSON.stringify({ ...before.applied, ...values }),
       secretChanges: before.secretChanges + (secretChanged ? 1 : 0),
-    }
-    db.insert(resources)
-      .values({ kind, resource: id, ...next })
-      .onConflictDoUpdate({ target: [resources.kind, resources.resource], set: next })
-      .run()
+    })
   }
 
   function reserve({ fingerprint, ...scope }: Reservation, changeId: string): void {
-    const now = Date.now()
-    const expired = db
-      .select({ changeId: idempotency.changeId })
-      .from(idempotency)
-      .where(and(isNotNull(idempotency.expiresAt), lt(idempotency.expiresAt, now)))
-      .limit(KEYS_CLEARED)
-      .all()
-    if (expired.length > 0) {
-      db.delete(idempotency)
-        .where(
-          inArray(
-            idempotency.changeId,
-            expired.map((row) => row.changeId),
-          ),
-        )
-        .run()
-    }
-    // What may stand under the key has expired: a key in use was found before.
-    const row = { fingerprint, changeId, answer: null, expiresAt: null }
-    db.insert(idempotency)
-      .values({ ...scope, ...row })
-      .onConflictDoUpdate({
-        target: [idempotency.caller, idempotency.kind, idempotency.resource, idempotency.key],
-        set: row,
-      })
-      .run()
+    for (const expired of expiredKeys.all({ now: Date.now() })) deleteKey.run({ changeId: expired.changeId })
+    insertKey.run({ ...scope, fingerprint, changeId, answer: null, expiresAt: null })
   }
 
   function answer(changeId: string, value: object | 'release'): void {
-    const own = eq(idempotency.changeId, changeId)
-    if (value === 'release') db.delete(idempotency).where(own).run()
-    else {
-      db.update(idempotency)
-        .set({ answer: JSON.stringify(value) })
-        .where(own)
-        .run()
-      expire(changeId)
+    if (value === 'release') {
+      deleteKey.run({ changeId })
+      return
     }
+    answerKey.run({ changeId, answer: JSON.stringify(value) })
+    expire(changeId)
   }
 
   function write(entry: Entry): AuditEvent {
@@ -338,24 +387,51 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     return event
   }
 
+  type Listed = typeof audit | typeof changes
+
   /** Many names are bound as one value: a Durable Object binds at most 100. Few are left to the planner. */
-  const among = ({ connection }: typeof audit | typeof changes, names: readonly string[]): SQL =>
+  const among = (connection: SQL, names: readonly string[]): SQL =>
     names.length > 50
       ? sql`${connection} IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
       : inArray(connection, [...names])
 
-  /** Written out for the refused, because the index that holds only them is of no use to a bound value. */
-  const ofType = (type: EventType): SQL =>
-    type === 'refused' ? sql`${audit.type} = 'refused'` : eq(audit.type, type)
+  /**
+   * What a list is asked for, in the order in which an index is chosen for it: each of them goes on in the order of the
+   * ids, so that nothing is sorted. The plus keeps SQLite from the indexes of all but the first.
+   */
+  function conditions(equal: [AnySQLiteColumn, string | undefined][]): { found: SQL[]; chosen: boolean } {
+    const given = equal.flatMap(([column, value]) => (value === undefined ? [] : [{ column, value }]))
+    const found = given.map(({ column, value }, index) =>
+      index === 0 ? eq(column, value) : eq(sql`+${column}`, value),
+    )
+    return { found, chosen: given.length > 0 }
+  }
 
-  const common = (table: typeof audit | typeof changes, filter: Filter): (SQL | undefined)[] => [
-    filter.since === undefined ? undefined : gte(table.id, firstIdAt(filter.since)),
-    filter.until === undefined ? undefined : lt(table.id, firstIdAt(filter.until)),
-    filter.actor === undefined ? undefined : eq(table.actor, filter.actor),
-    filter.resource === undefined ? undefined : eq(table.resource, filter.resource),
-    filter.connections === undefined ? undefined : among(table, filter.connections),
-    filter.before === undefined ? undefined : lt(table.id, filter.before),
+  const span = ({ id }: Listed, { since }: Filter): SQL[] => [
+    ...(since === undefined ? [] : [gte(id, firstIdAt(since))]),
+    lt(id, place('before')),
   ]
+
+  /** Where a list begins. One bound, because an index serves only one. */
+  const start = ({ until, before = NEWEST }: Filter): string =>
+    until === undefined || firstIdAt(until) > before ? before : firstIdAt(until)
+
+  const nextConnection = db
+    .select({ connection: changes.connection })
+    .from(changes)
+    .where(gt(changes.connection, place('after')))
+    .orderBy(changes.connection)
+    .limit(1)
+    .prepare()
+  /** The connections that have changes, each found by one step in the index by state. */
+  function changedConnections(): string[] {
+    const found: string[] = []
+    for (;;) {
+      const next = nextConnection.get({ after: found.at(-1) ?? '' })
+      if (!next) return found
+      found.push(next.connection)
+    }
+  }
 
   return {
     append: (entry) => commit(() => write(entry)),
@@ -367,46 +443,79 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     },
 
     events(filter) {
-      const batch = (before: string | undefined, limit: number) =>
+      const { change, resource: id, actor, outcome, type, connections } = filter
+      const before = start(filter)
+      const { found, chosen } = conditions([
+        [audit.changeId, change],
+        [audit.resource, id],
+        [audit.actor, actor],
+        [audit.outcome, outcome],
+      ])
+      const ofRefused = type === 'refused'
+      // Written out for the refused, because the index that holds only them is of no use to a bound value.
+      const typed = ofRefused ? sql`${audit.type} = 'refused'` : type && eq(audit.type, type)
+      const select = (more: SQL | undefined) =>
         db
           .select()
           .from(audit)
-          .where(
-            and(
-              ...common(audit, { ...filter, ...(before !== undefined && { before }) }),
-              filter.type === undefined ? undefined : ofType(filter.type),
-              filter.outcome === undefined ? undefined : eq(audit.outcome, filter.outcome),
-              filter.change === undefined ? undefined : eq(audit.changeId, filter.change),
-            ),
-          )
+          .where(and(...span(audit, filter), ...found, typed, more))
           .orderBy(desc(audit.id))
-          .limit(limit)
-          .all()
+          .limit(place('limit'))
+          .prepare()
+      let source: Iterator<typeof audit.$inferSelect>
+      if (chosen || ofRefused || connections === undefined) {
+        const within = connections && among(sql`+${audit.connection}`, connections)
+        source = inParts(select(within), { before })
+      } else {
+        const ofOne = select(eq(audit.connection, place('connection')))
+        source = newestFirst(connections.map((connection) => inParts(ofOne, { before, connection })))
+      }
       const rows: AuditEvent[] = []
       for (let size = 0; rows.length < filter.limit && size < SLICE_SIZE;) {
-        const asked = Math.min(BATCH, filter.limit - rows.length)
-        const found = batch(rows.at(-1)?.id ?? filter.before, asked)
-        for (const row of found) size += row.fields.length + (row.upstream?.length ?? 0)
-        rows.push(...found.map(toEvent))
-        if (found.length < asked) return { rows, complete: true }
+        const { value: row, done } = source.next()
+        if (done) return { rows, complete: true }
+        size += row.fields.length + (row.upstream?.length ?? 0)
+        rows.push(toEvent(row))
       }
       return { rows, complete: false }
     },
 
     changes(filter) {
-      return db
-        .select()
-        .from(changes)
-        .where(
-          and(
-            ...common(changes, filter),
-            filter.states === undefined ? undefined : inArray(changes.state, [...filter.states]),
-            filter.change === undefined ? undefined : eq(changes.id, filter.change),
-          ),
+      const { change, resource: id, actor, connections, states } = filter
+      const before = start(filter)
+      const { found, chosen } = conditions([
+        [changes.id, change],
+        [changes.resource, id],
+        [changes.actor, actor],
+      ])
+      const select = (...more: (SQL | undefined)[]) =>
+        db
+          .select()
+          .from(changes)
+          .where(and(...span(changes, filter), ...found, ...more))
+          .orderBy(desc(changes.id))
+          .limit(place('limit'))
+          .prepare()
+      let source: Iterator<ChangeRecord>
+      if (chosen || (connections === undefined && states === undefined)) {
+        const within = connections && among(sql`+${changes.connection}`, connections)
+        const standing = states && inArray(sql`+${changes.state}`, [...states])
+        source = inParts(select(within, standing), { before })
+      } else {
+        // The index by state has every connection's changes of one state in the order of their ids.
+        const ofOne = select(eq(changes.connection, place('connection')), eq(changes.state, place('state')))
+        const ranges = (connections ?? changedConnections()).flatMap((connection) =>
+          (states ?? STATES).map((state) => inParts(ofOne, { before, connection, state })),
         )
-        .orderBy(desc(changes.id))
-        .limit(filter.limit)
-        .all()
+        source = newestFirst(ranges)
+      }
+      const rows: ChangeRecord[] = []
+      while (rows.length < filter.limit) {
+        const { value, done } = source.next()
+        if (done) break
+        rows.push(value)
+      }
+      return rows
     },
 
     story: (changeId) =>

@@ -7,7 +7,7 @@ import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
 import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
-import { historyFilter, historyPage, historyQuery, outcomes, pageOf } from './history.ts'
+import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface AuditRouteParts {
   config: Config
@@ -18,17 +18,30 @@ const types = ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused']
 const query = historyQuery.extend({ outcome: z.enum(outcomes).optional(), type: z.enum(types).optional() })
 
 /** The event with the fields that the caller may use in this way. */
-export const eventFor = (event: AuditEvent, mayUse: (field: string) => boolean): AuditEvent => ({
-  ...event,
-  fields: hideChanges(event.fields, Object.keys(event.fields).filter(mayUse)),
-})
+export function eventFor(event: AuditEvent, mayUse: (field: string) => boolean): AuditEvent {
+  const names = Object.keys(event.fields)
+  return names.every(mayUse) ? event : { ...event, fields: hideChanges(event.fields, names.filter(mayUse)) }
+}
 
-function visibleTo(caller: Caller, event: AuditEvent): AuditEvent | undefined {
-  const { kind, resource } = event
-  // What belongs to no resource is for those who may see all of them.
-  if (kind === null || resource === null) return mayAuditAll(caller) ? event : undefined
-  if (!mayDo(caller, 'audit', kind, resource)) return undefined
-  return eventFor(event, allowedFields(caller, 'audit', kind, resource))
+/** Resources whose rules are remembered while a list is read. */
+const REMEMBERED = 10_000
+
+/** Shows events as the caller may see them. */
+function visibleTo(caller: Caller): (event: AuditEvent) => AuditEvent | undefined {
+  const known = new Map<string, ((field: string) => boolean) | undefined>()
+  return (event) => {
+    const { kind, resource } = event
+    // What belongs to no resource is for those who may see all of them.
+    if (kind === null || resource === null) return mayAuditAll(caller) ? event : undefined
+    const name = `${kind} ${resource}`
+    if (!known.has(name)) {
+      if (known.size === REMEMBERED) known.clear()
+      const visible = mayDo(caller, 'audit', kind, resource)
+      known.set(name, visible ? allowedFields(caller, 'audit', kind, resource) : undefined)
+    }
+    const mayUse = known.get(name)
+    return mayUse && eventFor(event, mayUse)
+  }
 }
 
 async function list({ config, history }: AuditRouteParts, context: CallerContext): Promise<Result<Response>> {
@@ -42,12 +55,11 @@ async function list({ config, history }: AuditRouteParts, context: CallerContext
     ...(type !== undefined && { type }),
   }
   return ok(
-    await historyPage(
-      context,
-      filter,
-      (page) => history.events({ ...filter, ...page }),
-      (event) => visibleTo(caller, event),
-    ),
+    await historyAnswer(context, columns, {
+      ...filter,
+      read: (page) => history.events({ ...filter, ...page }),
+      show: visibleTo(caller),
+    }),
   )
 }
 
@@ -81,6 +93,9 @@ export const eventSchema = z
     }),
   })
   .openapi('AuditEvent')
+
+/** Of a CSV. */
+const columns = Object.keys(eventSchema.shape)
 
 export function auditOperations(parts: AuditRouteParts): Operation[] {
   return [

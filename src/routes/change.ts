@@ -10,7 +10,7 @@ import { ok, refuse, refuseFields, type Result } from '../problems.ts'
 import { bodyPointer, isClean } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
-import { historyFilter, historyPage, historyQuery, outcomes, pageOf, UUID } from './history.ts'
+import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf, UUID } from './history.ts'
 
 export interface ChangeRouteParts {
   config: Config
@@ -79,13 +79,13 @@ async function list(
   if (!mayUse(caller, 'read')) return deny('forbidden', 'the caller may not read changes')
   const state = asked['outcome'] as ChangeState | undefined
   const filter = { ...historyFilter(config, asked), ...(state !== undefined && { states: [state] }) }
-  const page = await historyPage(
-    context,
-    filter,
-    (at) => history.changes({ ...filter, ...at }),
-    (record) => (mayDo(caller, 'read', record.kind, record.resource) ? present(record) : undefined),
+  return ok(
+    await historyAnswer(context, Object.keys(changeSchema.shape), {
+      ...filter,
+      read: (page) => history.changes({ ...filter, ...page }),
+      show: (record) => (mayDo(caller, 'read', record.kind, record.resource) ? present(record) : undefined),
+    }),
   )
-  return ok(page)
 }
 
 const denied = (

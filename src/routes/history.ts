@@ -3,12 +3,13 @@ import { mayHear } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { Gathered, Scope } from '../history.ts'
 import type { CallerContext } from '../operation.ts'
+import { exportFormat, historyExport } from './export.ts'
 
 /** What the lists of events and of changes have in common: their filters, and pages of what the caller may see. */
 
 const DEFAULT_LIMIT = 50
 const MAX_LIMIT = 1000
-/** Rows read at a time while looking for those that the caller may see. */
+/** Rows read at a time, at the most, while looking for those that the caller may see. */
 const BATCH = 500
 /** Rows that one request reads at the most; the cursor goes on from there. */
 const MAX_SCAN = 10_000
@@ -68,8 +69,18 @@ export function historyFilter({ connections }: Config, query: Record<string, str
 
 export const pageOf = (item: z.ZodType, things: string) => ({
   200: {
-    description: `One page. It may hold fewer ${things} than \`limit\` and still have a next one.`,
+    description:
+      `One page. It may hold fewer ${things} than \`limit\` and still have a next one. With \`Accept: ` +
+      `application/x-ndjson\` or \`text/csv\` all ${things}, or the newest \`limit\`, as a stream: one on a line, newest ` +
+      'first. When connections stop to answer in the middle of it, the rest goes on without them: NDJSON ends with a ' +
+      'line `{"unanswered":["name"]}`, CSV is cut off, so that nothing incomplete looks whole.',
     content: {
+      'application/x-ndjson': { schema: item },
+      'text/csv': {
+        schema: z.string().openapi({
+          description: 'RFC 4180, with a header; lists and objects as JSON, formulas as text.',
+        }),
+      },
       'application/json': {
         schema: z.object({
           data: z.array(item),
@@ -84,30 +95,46 @@ export const pageOf = (item: z.ZodType, things: string) => ({
   },
 })
 
+/** How a list is read, and what of it its caller may see. */
+export interface ReadHistory<T extends { id: string }> {
+  connections?: readonly string[]
+  read(page: Scope & { before?: string; limit: number }): Promise<Gathered<T>>
+  /** The row as the caller sees it, or undefined. */
+  show(row: T): unknown
+}
+
+/** A page of the list, or all of it, as the caller would have it. */
+export async function historyAnswer<T extends { id: string }>(
+  context: CallerContext,
+  columns: readonly string[],
+  history: ReadHistory<T>,
+): Promise<Response> {
+  const format = exportFormat(context.request.headers)
+  return format ? historyExport(context, format, columns, history) : historyPage(context, history)
+}
+
 /** One page of what `show` leaves, newest first. */
-export async function historyPage<T extends { id: string }>(
+async function historyPage<T extends { id: string }>(
   { caller, query }: CallerContext,
-  filter: { connections?: readonly string[] },
-  read: (page: Scope & { before?: string; limit: number }) => Promise<Gathered<T>>,
-  show: (row: T) => unknown,
+  { connections, read, show }: ReadHistory<T>,
 ): Promise<Response> {
   const limit = Number(query['limit'] ?? DEFAULT_LIMIT)
   const shown: string[] = []
   let size = 0
   let before = query['cursor']
-  let more = filter.connections?.length !== 0
+  let more = connections?.length !== 0
   const except: string[] = []
-  for (
-    let scanned = 0;
-    more && shown.length < limit && scanned < MAX_SCAN && size < MAX_PAGE;
-    scanned += BATCH
-  ) {
+  // As many as are wanted, and more where the caller may not see them.
+  let asked = Math.min(limit, BATCH)
+  for (let scanned = 0; more && shown.length < limit && scanned < MAX_SCAN && size < MAX_PAGE;) {
     const { rows, complete, unanswered } = await read({
       ...(before !== undefined && { before }),
-      limit: BATCH,
+      limit: asked,
       except,
       touches: (connection) => mayHear(caller, connection),
     })
+    scanned += asked
+    asked = Math.min(asked * 2, BATCH)
     except.push(...unanswered)
     more = !complete
     for (const row of rows) {

@@ -62,8 +62,8 @@ const costs = {
   'a dry run': { ...asked, provider: 'GET' },
   'a GET where the provider can be read': { ...asked, read: 1, provider: 'GET' },
   'a GET where it cannot': { ...asked, read: 1 },
-  'an alarm with nothing left to do': { ...nothing, read: 4 },
-  'an object that is made anew': { ...nothing, read: 12 },
+  'an alarm with nothing left to do': { ...nothing, read: 5 },
+  'an object that is made anew': { ...nothing, read: 13 },
   'a refused attempt': { ...asked, written: 11, read: 2, alarms: 1 },
   'a refused attempt in the same minute': { ...asked, written: 1, read: 2 },
 } satisfies Record<string, Cost>

@@ -144,6 +144,10 @@ describe('an object', () => {
       body: { ...missing, data: [{ id: body.changeId }] },
     })
     expect((await get('/audit?connection=discue')).body.unanswered).toEqual([])
+    const ndjson = { headers: { accept: 'application/x-ndjson' } }
+    const exported = await get(`/audit?resource=discue:${key}`, ndjson)
+    const lines = exported.body.trimEnd().split('\n').map(JSON.parse)
+    expect(lines).toMatchObject([{ outcome: 'applied' }, { type: 'intent' }, missing])
     // What the caller's rules do not touch is not named either.
     const theirs = await get(`/audit?resource=discue:${key}`, { key: keys.auditor })
     expect(theirs.body).toMatchObject({ data: [{}, {}], unanswered: [] })

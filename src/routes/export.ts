@@ -1,0 +1,99 @@
+import { parseAccept } from 'hono/utils/accept'
+import { mayHear } from '../auth.ts'
+import type { CallerContext } from '../operation.ts'
+import type { ReadHistory } from './history.ts'
+
+/** A whole list as a stream: NDJSON or CSV, chosen by `Accept`. */
+
+const NDJSON = 'application/x-ndjson'
+const CSV = 'text/csv'
+const formats = [NDJSON, CSV] as const
+type Format = (typeof formats)[number]
+
+/** Rows read at a time, while nobody else is served. */
+const BATCH = 250
+
+/** The export that is asked for; undefined where JSON is as welcome. */
+export function exportFormat(headers: Headers): Format | undefined {
+  const asked = parseAccept(headers.get('accept') ?? '').filter(({ q }) => q > 0)
+  const [best] = asked.map(({ type }) => type.toLowerCase())
+  return formats.find((format) => format === best)
+}
+
+/** RFC 4180. What a spreadsheet would take for a formula is quoted as text by an apostrophe. */
+function cell(value: unknown): string {
+  if (value === null || value === undefined) return ''
+  const plain = typeof value === 'object' ? JSON.stringify(value) : String(value)
+  const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+}
+
+const record = (values: unknown[]): string => `${values.map(cell).join()}\r\n`
+
+/** What `connections` keep silent about stands in the last line; a CSV has no place for it, and is cut off instead. */
+function ending(format: Format, unanswered: string[]): string {
+  if (unanswered.length === 0) return ''
+  if (format === CSV) throw new Error(`no answer from ${unanswered.join(', ')}`)
+  return `${JSON.stringify({ unanswered })}\n`
+}
+
+/**
+ * Everything that `show` leaves, newest first. Rows are read when whoever receives them has taken those before, so that
+ * an export of any length takes the memory of one batch.
+ */
+export function historyExport<T extends { id: string }>(
+  { caller, query }: CallerContext,
+  format: Format,
+  columns: readonly string[],
+  { connections, read, show }: ReadHistory<T>,
+): Response {
+  const encoder = new TextEncoder()
+  let before = query['cursor']
+  let left = Number(query['limit'] ?? Infinity)
+  let more = connections?.length !== 0
+  const silent: string[] = []
+  const touches = (connection: string): boolean => mayHear(caller, connection)
+
+  async function nextLines(): Promise<string> {
+    let lines = ''
+    // Where the caller may see nothing of a batch, the next one is read.
+    while (lines === '' && more && left > 0) {
+      const part = await read({
+        ...(before !== undefined && { before }),
+        limit: BATCH,
+        except: silent,
+        touches,
+      })
+      silent.push(...part.unanswered)
+      before = part.rows.at(-1)?.id ?? before
+      more = !part.complete
+      for (const row of part.rows) {
+        const item = show(row) as Record<string, unknown> | undefined
+        if (item === undefined || left === 0) continue
+        left -= 1
+        lines += format === CSV ? record(columns.map((name) => item[name])) : `${JSON.stringify(item)}\n`
+      }
+    }
+    return lines
+  }
+
+  let begun = false
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const head = format === CSV && !begun ? record([...columns]) : ''
+        begun = true
+        const lines = await nextLines()
+        const ends = !more || left === 0
+        const text = head + lines + (ends ? ending(format, silent) : '')
+        if (text !== '') controller.enqueue(encoder.encode(text))
+        if (ends) controller.close()
+      },
+      cancel() {
+        more = false
+      },
+    },
+    { highWaterMark: 0 },
+  )
+  return new Response(body, { headers: { 'content-type': `${format}; charset=utf-8` } })
+}
