@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { canonical, type Json } from '../json.ts'
 import type { FieldChanges, Kind } from '../model.ts'
 import type { audit } from './schema.ts'
@@ -50,12 +50,8 @@ export interface AuditEvent {
 export const GENESIS = '0'.repeat(64)
 
 /** SHA-256 over the previous hash and the event's canonical form (RFC 8785), both as UTF-8 text; lower-case hex. */
-export function hashOf({
-  previous,
-  hash: _hash,
-  ...rest
-}: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
-  return createHash('sha256').update(previous).update(canonical(rest)).digest('hex')
+export function hashOf({ previous, hash: _, ...rest }: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
+  return hash('sha256', previous + canonical(rest), 'hex')
 }
 
 type Row = typeof audit.$inferSelect
