@@ -25,8 +25,8 @@ const EXPORT_MEMORY = 200
 
 /** Changes that are written together. */
 const TOGETHER = 500
-/** Batches of appends that are timed, and events in each. */
-const BATCHES = 150
+/** Batches of appends that are timed, after as many that are not, and events in each: few beside the shortest audit. */
+const BATCHES = 50
 const BATCH = 32
 const PAGES = 40
 
@@ -70,6 +70,9 @@ function entriesOf(n: number): [Entry, Entry] {
 
 interface Store {
   size: number
+  /** When the first event was written, and the last. Epoch milliseconds. */
+  began: number
+  ended: number
   folder: string
   database: NodeDatabase
   ledger: Ledger
@@ -84,11 +87,14 @@ async function openStore(folder: string, size: number, tell: (progress: string) 
   const key = parseAuditKey(KEY)
   if (!key) throw new Error('the audit key is none')
   registerAuditKey(database.db, deriveAuditKeys(key))
-  const store = { size, folder: own, database, ledger: openLedger(database.db, database.commit), changes: 0 }
+  const ledger = openLedger(database.db, database.commit)
+  const now = Date.now()
+  const store = { size, began: now, ended: now, folder: own, database, ledger, changes: 0 }
   while (store.changes * 2 < size) {
     await append(store, TOGETHER)
     if ((store.changes * 2) % 250_000 === 0) tell(`${store.changes * 2} of ${size} events`)
   }
+  store.ended = Date.now()
   return store
 }
 
@@ -168,14 +174,15 @@ async function timeExport({ url, pid }: Program, events: number) {
   return { perSecond: (lines * 1000) / (performance.now() - started), early, most }
 }
 
-async function figuresOf(store: Store, began: number, tell: (progress: string) => void): Promise<Figure[]> {
+async function figuresOf(store: Store, tell: (progress: string) => void): Promise<Figure[]> {
   const bench = `audit of ${store.size.toLocaleString('en')} events`
   store.database.close()
   const env = { ...gatewayEnvironment(store.folder, 'http://127.0.0.1:9', CONNECTIONS), AUDIT_KEY: KEY }
   const gateway = await startGateway(env, join(store.folder, 'gateway.log'))
   try {
-    await timePages(gateway, { from: began, to: Date.now() })
-    const pages = await timePages(gateway, { from: began, to: Date.now() })
+    const span = { from: store.began, to: store.ended }
+    await timePages(gateway, span)
+    const pages = await timePages(gateway, span)
     const p99s = [...pages].map(([query, times]) => ({ query, p99: quantile(times, 0.99) }))
     const worst = p99s.toSorted((a, b) => b.p99 - a.p99)[0] ?? { query: '', p99: Number.NaN }
     const all = quantile([...pages.values()].flat(), 0.99)
@@ -213,7 +220,6 @@ async function figuresOf(store: Store, began: number, tell: (progress: string) =
 export const audit: Bench = async (tell) => {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'))
   try {
-    const began = Date.now()
     const stores: Store[] = []
     for (const size of SIZES) stores.push(await openStore(folder, size, tell))
     await timeAppends(stores)
@@ -223,12 +229,12 @@ export const audit: Bench = async (tell) => {
       const growth = median(rounds.map((round) => (round[index] ?? Number.NaN) / (round[0] ?? Number.NaN)))
       return {
         bench: `audit of ${size.toLocaleString('en')} events`,
-        what: `an append, ${BATCH / 2} in a transaction, ${BATCHES} rounds in turn; over that at ${FEW}, median of ratios`,
+        what: `an append, ${BATCH / 2} in a transaction, ${BATCHES} rounds in turn; over that at ${FEW} to ${FEW + 2 * BATCHES * BATCH}, median of ratios`,
         measured: `${median(own).toFixed(0)} µs; ${growth.toFixed(2)}`,
         ...(size > FEW && { goal: { text: `at most ${GROWTH.toFixed(2)}`, met: growth <= GROWTH } }),
       }
     })
-    for (const store of stores) figures.push(...(await figuresOf(store, began, tell)))
+    for (const store of stores) figures.push(...(await figuresOf(store, tell)))
     return figures
   } finally {
     rmSync(folder, { recursive: true, force: true })

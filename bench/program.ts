@@ -15,8 +15,6 @@ const LOOK = 2
 export interface Program {
   url: string
   pid: number
-  /** From the start of the process to the line that says where it listens. Milliseconds. */
-  startMs: number
   end(): Promise<void>
 }
 
@@ -74,9 +72,8 @@ export async function startProgram({
       .split('\n')
       .find((text) => text.includes('"listening"') && text.endsWith('}'))
     if (line !== undefined) {
-      const startMs = performance.now() - started
       const { url } = JSON.parse(line) as { url: string }
-      return { url, pid: child.pid ?? 0, startMs, end: () => kill(child) }
+      return { url, pid: child.pid ?? 0, end: () => kill(child) }
     }
     if (child.exitCode !== null || performance.now() - started > 30_000) {
       await kill(child)

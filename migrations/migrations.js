@@ -2,7 +2,7 @@ import journal from './meta/_journal.json';
 import m0000 from './0000_ledger.sql';
 import m0001 from './0001_append-only.sql';
 import m0002 from './0002_refusals.sql';
-import m0003 from './0003_outcomes.sql';
+import m0003 from './0003_lists.sql';
 
   export default {
     journal,

@@ -22,20 +22,15 @@ export interface History {
   story(connection: string, changeId: string): Promise<AuditEvent[] | undefined>
 }
 
-export const sliceOf = <T>(rows: T[], limit: number): Slice<T> => ({ rows, complete: rows.length < limit })
-
 /** One list out of many. What lies below the end of a slice that goes on is left for the next page. */
 export function mergeSlices<T extends { id: string }>(slices: Slice<T>[], limit: number): Slice<T> {
-  const unfinished = slices.filter(({ complete }) => !complete)
-  const ends = unfinished.map(({ rows }) => {
-    const last = rows.at(-1)
-    if (!last) throw new TypeError('a slice that goes on has no rows')
-    return last.id
-  })
+  const ends = slices.flatMap(({ end }) => end ?? [])
   const horizon = ends.toSorted().at(-1) ?? ''
   const rows = slices
     .flatMap((slice) => slice.rows)
     .filter(({ id }) => id >= horizon)
     .toSorted((a, b) => (a.id < b.id ? 1 : -1))
-  return { rows: rows.slice(0, limit), complete: unfinished.length === 0 && rows.length <= limit }
+  const page = rows.slice(0, limit)
+  if (page.length < rows.length) return { rows: page, end: page.at(-1)?.id ?? null }
+  return { rows, end: ends.length === 0 ? null : horizon }
 }

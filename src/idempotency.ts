@@ -46,7 +46,7 @@ export async function consultKey(
       ),
     }
   }
-  const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
+  const record = tools.ledger.change(changeId)
   switch (record?.state) {
     case undefined:
     case 'not_sent':

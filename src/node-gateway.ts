@@ -10,7 +10,7 @@ import type { AuditKeys } from './audit-keys.ts'
 import { openBudgets } from './budgets.ts'
 import type { Config } from './config.ts'
 import { createActor, type OwnActor } from './connection.ts'
-import { sliceOf } from './history.ts'
+import type { Scope } from './history.ts'
 import { openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
@@ -111,6 +111,12 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     await everyActor((actor) => actor.recover())
   }
 
+  /** Of all connections those that can hold something for whoever asks. */
+  function heard({ connections, touches }: Scope & { connections?: readonly string[] }) {
+    const names = connections ?? ledger.connections()
+    return names.every(touches) ? {} : { connections: names.filter(touches) }
+  }
+
   /** Of the callers that have a limit, which are few and fixed. */
   const windows = new Map<string, Window>()
   let draining = false
@@ -129,11 +135,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     history: {
       async events(filter) {
         await othersTurn()
-        return { ...ledger.events(filter), unanswered: [] }
+        return { ...ledger.events({ ...filter, ...heard(filter) }), unanswered: [] }
       },
       async changes(filter) {
         await othersTurn()
-        return { ...sliceOf(ledger.changes(filter), filter.limit), unanswered: [] }
+        return { ...ledger.changes({ ...filter, ...heard(filter) }), unanswered: [] }
       },
       story: async (_, changeId) => ledger.story(changeId),
     },

@@ -71,7 +71,7 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
       const kept = end
       try {
         for (const entry of read().entries) {
-          const [change] = ledger.changes({ change: entry.draft.changeId ?? '', limit: 1 })
+          const change = ledger.change(entry.draft.changeId ?? '')
           // A crash between the commit and the clearing below leaves entries that the ledger has already.
           if (change?.state === 'in_flight') await ledger.append(entry)
         }

@@ -35,7 +35,7 @@ export async function recover(tools: ChangeTools): Promise<void> {
   if (tools.emergency?.isSick()) return
   const { ledger, connection } = tools
   const inState = (state: ChangeState) =>
-    ledger.changes({ connections: [connection.name], states: [state], limit: ROUND })
+    ledger.changes({ connections: [connection.name], states: [state], limit: ROUND }).rows
   // Apart, so that many that are unknown never keep one that is open from being looked at.
   const open = [...inState('in_flight'), ...inState('unknown')]
     .filter(({ id }) => !tools.live.has(id))
@@ -56,7 +56,7 @@ export async function recover(tools: ChangeTools): Promise<void> {
 
 async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void> {
   // Read again inside the line: a newer change may have superseded it, or its own key may have gone on with it.
-  const [record] = tools.ledger.changes({ change: id, limit: 1 })
+  const record = tools.ledger.change(id)
   if (!record || tools.live.has(id) || (record.state !== 'in_flight' && record.state !== 'unknown')) return
   const intent = intentOf(tools, id)
   if (!intent) return
@@ -93,12 +93,12 @@ async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolea
 /** Settles by hand, in the resource's line. Only what is not settled can be; the same word twice is no fault. */
 export async function resolve(tools: ChangeTools, resolution: Resolution): Promise<Result<void>> {
   const { changeId, outcome } = resolution
-  const [known] = tools.ledger.changes({ change: changeId, limit: 1 })
+  const known = tools.ledger.change(changeId)
   if (!known) return refuse('not-found', 'there is no such change')
   if (tools.live.has(changeId)) return refuse('request-in-progress', 'the change is under way', { changeId })
   const line = `${known.kind} ${known.resource}`
   return tools.queue.run(line, null, new Deadline(LOOK_MS), async () => {
-    const [record] = tools.ledger.changes({ change: changeId, limit: 1 })
+    const record = tools.ledger.change(changeId)
     const intent = intentOf(tools, changeId)
     if (!record || !intent) return refuse('not-found', 'there is no such change')
     if (record.state === outcome) return ok(undefined)

@@ -7,7 +7,6 @@ import { openBudgets } from './budgets.ts'
 import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
-import { sliceOf } from './history.ts'
 import type { AuditEvent } from './ledger/event.ts'
 import {
   type ChangeFilter,
@@ -158,7 +157,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     if (actor.ok) await actor.value.recover().catch(failed)
     // Named, though the object has no other: the index by state begins with the connection.
     const connections = [this.ctx.id.name ?? '']
-    const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 })
+    const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 }).rows
     // What cannot be settled now, because the configuration is at fault, is not forgotten.
     const pause = actor.ok ? RECOVER_EVERY : REPAIR_EVERY
     if (this.#running > 0 || open.length > 0) this.#setAlarm(Date.now() + pause)
@@ -270,7 +269,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   }
 
   async changes(filter: ChangeFilter): Promise<Slice<ChangeRecord>> {
-    return sliceOf((await this.#opened).ledger.changes(filter), filter.limit)
+    return (await this.#opened).ledger.changes(filter)
   }
 
   async story(changeId: string): Promise<AuditEvent[]> {

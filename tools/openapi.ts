@@ -18,8 +18,8 @@ const app = createApp({
   registry,
   actor: () => undefined,
   history: {
-    events: async () => ({ rows: [], complete: true, unanswered: [] }),
-    changes: async () => ({ rows: [], complete: true, unanswered: [] }),
+    events: async () => ({ rows: [], end: null, unanswered: [] }),
+    changes: async () => ({ rows: [], end: null, unanswered: [] }),
     story: async () => [],
   },
   refused: async () => {},

@@ -87,8 +87,8 @@ export interface ChangeFilter extends Filter {
 /** Part of a list. */
 export interface Slice<T> {
   rows: T[]
-  /** Whether nothing that matches is older than the last row. */
-  complete: boolean
+  /** The id down to which all that matches is in the rows; null where that is all there is. */
+  end: string | null
 }
 
 /** What the gateway knows of a resource by itself. */
@@ -99,10 +99,13 @@ export interface ResourceRecord {
 
 export interface Ledger {
   append(entry: Entry): Promise<AuditEvent>
-  /** Newest first. It may end before the limit when the events are large; at least one is returned where one matches. */
+  /** Newest first. It may end before the limit, even without a row, so that no list is the work of one long moment. */
   events(filter: EventFilter): Slice<AuditEvent>
-  /** Newest first. */
-  changes(filter: ChangeFilter): ChangeRecord[]
+  change(id: string): ChangeRecord | undefined
+  /** Newest first, and as bounded. */
+  changes(filter: ChangeFilter): Slice<ChangeRecord>
+  /** All that have events. */
+  connections(): string[]
   /** The events of one change in the order of their chain. */
   story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
@@ -137,25 +140,54 @@ const STATES = schema.changes.state.enumValues
 const SLICE_SIZE = 4 * 1024 * 1024
 /** Rows read at a time: few at first, because events may be large and a page may need no more. */
 const PART = { first: 16, most: 64 }
+/**
+ * Entries of an index that are gone through at a time for those that match everything else too, and in one slice. While
+ * that is done nobody is served.
+ */
+const WINDOW = 2000
+const WALK = 10 * WINDOW
 
-/** After every id. */
+/** Before and after every id. */
+const OLDEST = ''
 const NEWEST = '~'
 
-interface Listing<T> {
-  all(values: Record<string, unknown>): T[]
+/** A range of one index, newest first. */
+interface Range<T> {
+  /** Those between `from`, inclusive, and `before` that match; at most `limit`. */
+  rows: { all(values: Record<string, unknown>): T[] }
+  /** Of everything in the range before `before` the id of the `WINDOW`th; absent where everything in it matches. */
+  window: { get(values: Record<string, unknown>): { id: string } | undefined } | undefined
 }
 
-/** The rows of a prepared list, which takes where to go on and how many. */
+/** Stands where a list was left: everything after `id` has been looked at. */
+interface Stop {
+  id: string
+  stopped: true
+}
+
+/** The rows of a range; as much of it as one slice may go through. */
 function* inParts<T extends { id: string }>(
-  list: Listing<T>,
-  values: { before: string } & Record<string, unknown>,
-): Generator<T, undefined> {
-  let { before } = values
-  for (let limit = PART.first; ; limit = Math.min(limit * 2, PART.most)) {
-    const rows = list.all({ ...values, before, limit })
-    yield* rows
-    if (rows.length < limit) return undefined
-    before = rows.at(-1)?.id ?? ''
+  { rows, window }: Range<T>,
+  { before: newest, oldest, ...values }: { before: string; oldest: string } & Record<string, unknown>,
+): Generator<T | Stop, undefined> {
+  let before = newest
+  let limit = PART.first
+  for (let walked = 0; ; walked += WINDOW) {
+    if (walked === WALK) {
+      yield { id: before, stopped: true }
+      return undefined
+    }
+    const end = window?.get({ ...values, before })?.id ?? OLDEST
+    const from = end > oldest ? end : oldest
+    for (;;) {
+      const found = rows.all({ ...values, before, from, limit })
+      yield* found
+      if (found.length < limit) break
+      before = found.at(-1)?.id ?? ''
+      limit = Math.min(limit * 2, PART.most)
+    }
+    if (from === oldest) return undefined
+    before = from
   }
 }
 
@@ -169,6 +201,21 @@ function* newestFirst<T extends { id: string }>(lists: Iterator<T, undefined>[])
     yield newest.row
     newest.row = newest.list.next().value
   }
+}
+
+/** Takes rows until there are enough of them, or no more that may be taken now. */
+function sliceOf<T extends { id: string }>(
+  source: Iterator<T | Stop, undefined>,
+  isFull: (rows: readonly T[]) => boolean,
+): Slice<T> {
+  const rows: T[] = []
+  while (!isFull(rows)) {
+    const { value } = source.next()
+    if (!value) return { rows, end: null }
+    if ('stopped' in value) return { rows, end: value.id }
+    rows.push(value)
+  }
+  return { rows, end: rows.at(-1)?.id ?? null }
 }
 
 /** One placeholder per column, named like it: the row's type is the insert's. */
@@ -219,6 +266,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
         eq(changes.kind, place('kind')),
       ),
     )
+    .prepare()
+  const changeRow = db
+    .select()
+    .from(changes)
+    .where(eq(changes.id, place('id')))
     .prepare()
   const resourceRow = db
     .select()
@@ -387,50 +439,121 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     return event
   }
 
-  type Listed = typeof audit | typeof changes
-
   /** Many names are bound as one value: a Durable Object binds at most 100. Few are left to the planner. */
   const among = (connection: SQL, names: readonly string[]): SQL =>
     names.length > 50
       ? sql`${connection} IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
       : inArray(connection, [...names])
 
+  /** Keeps SQLite from the indexes of a column, by the plus. */
+  const plain = (column: AnySQLiteColumn): SQL => sql`+${column}`
+
   /**
-   * What a list is asked for, in the order in which an index is chosen for it: each of them goes on in the order of the
-   * ids, so that nothing is sorted. The plus keeps SQLite from the indexes of all but the first.
+   * Prepares the list of what fits `chosen`, which has an index that goes on in the order of the ids, so that nothing is
+   * sorted, and `others` too.
    */
-  function conditions(equal: [AnySQLiteColumn, string | undefined][]): { found: SQL[]; chosen: boolean } {
-    const given = equal.flatMap(([column, value]) => (value === undefined ? [] : [{ column, value }]))
-    const found = given.map(({ column, value }, index) =>
-      index === 0 ? eq(column, value) : eq(sql`+${column}`, value),
-    )
-    return { found, chosen: given.length > 0 }
+  function rangeOf<T extends typeof audit | typeof changes>(
+    table: T,
+    chosen: SQL | undefined,
+    others: (SQL | undefined)[],
+  ): Range<T['$inferSelect']> {
+    const { id } = table as typeof audit
+    const before = lt(id, place('before'))
+    const rows = db
+      .select()
+      .from(table as typeof audit)
+      .where(and(chosen, before, gte(id, place('from')), ...others))
+      .orderBy(desc(id))
+      .limit(place('limit'))
+      .prepare()
+    const window = db
+      .select({ id })
+      .from(table as typeof audit)
+      .where(and(chosen, before))
+      .orderBy(desc(id))
+      .limit(1)
+      .offset(WINDOW - 1)
+      .prepare()
+    return { rows, window: others.some(Boolean) ? window : undefined } as unknown as Range<T['$inferSelect']>
   }
 
-  const span = ({ id }: Listed, { since }: Filter): SQL[] => [
-    ...(since === undefined ? [] : [gte(id, firstIdAt(since))]),
-    lt(id, place('before')),
-  ]
+  /** What a list is asked for by equality: the first chooses the index, in the order of how narrow they are as a rule. */
+  function equalities(asked: [AnySQLiteColumn, string | undefined][]): { chosen?: SQL; others: SQL[] } {
+    const given = asked.flatMap(([column, value]) => (value === undefined ? [] : [{ column, value }]))
+    const [first, ...rest] = given
+    return {
+      ...(first && { chosen: eq(first.column, first.value) }),
+      others: rest.map(({ column, value }) => eq(plain(column), value)),
+    }
+  }
 
-  /** Where a list begins. One bound, because an index serves only one. */
-  const start = ({ until, before = NEWEST }: Filter): string =>
-    until === undefined || firstIdAt(until) > before ? before : firstIdAt(until)
+  /** One bound for each side, because an index serves only one. */
+  const boundsOf = ({ since, until, before = NEWEST }: Filter): { before: string; oldest: string } => ({
+    before: until === undefined || firstIdAt(until) > before ? before : firstIdAt(until),
+    oldest: since === undefined ? OLDEST : firstIdAt(since),
+  })
 
   const nextConnection = db
-    .select({ connection: changes.connection })
-    .from(changes)
-    .where(gt(changes.connection, place('after')))
-    .orderBy(changes.connection)
+    .select({ connection: audit.connection })
+    .from(audit)
+    .where(gt(audit.connection, place('after')))
+    .orderBy(audit.connection)
     .limit(1)
     .prepare()
-  /** The connections that have changes, each found by one step in the index by state. */
-  function changedConnections(): string[] {
+  /** Each is found by one step in the index of the chains. */
+  function connections(): string[] {
     const found: string[] = []
     for (;;) {
       const next = nextConnection.get({ after: found.at(-1) ?? '' })
       if (!next) return found
       found.push(next.connection)
     }
+  }
+
+  /** Written out as the index has it, which holds only them. */
+  const isUncommon = sql`${audit.type} NOT IN ('intent', 'outcome')`
+
+  function eventsBy(filter: EventFilter): Iterator<typeof audit.$inferSelect | Stop, undefined> {
+    const bounds = boundsOf(filter)
+    const { change, resource: id, actor, outcome, type, connections: names } = filter
+    const { chosen, others } = equalities([
+      [audit.changeId, change],
+      [audit.resource, id],
+      [audit.actor, actor],
+    ])
+    const within = names && among(plain(audit.connection), names)
+    const typed = type && eq(plain(audit.type), type)
+    const ended = outcome && eq(plain(audit.outcome), outcome)
+    if (chosen) return inParts(rangeOf(audit, chosen, [...others, typed, ended, within]), bounds)
+    if (type && type !== 'intent' && type !== 'outcome')
+      return inParts(rangeOf(audit, and(isUncommon, eq(audit.type, type)), [ended, within]), bounds)
+    if (outcome) return inParts(rangeOf(audit, eq(audit.outcome, outcome), [typed, within]), bounds)
+    if (!names) return inParts(rangeOf(audit, undefined, [typed]), bounds)
+    const ofOne = rangeOf(audit, eq(audit.connection, place('connection')), [typed])
+    return newestFirst(names.map((connection) => inParts(ofOne, { ...bounds, connection })))
+  }
+
+  function changesBy(filter: ChangeFilter): Iterator<ChangeRecord | Stop, undefined> {
+    const bounds = boundsOf(filter)
+    const { change, resource: id, actor, connections: names, states } = filter
+    const { chosen, others } = equalities([
+      [changes.id, change],
+      [changes.resource, id],
+      [changes.actor, actor],
+    ])
+    if (chosen || (!names && !states)) {
+      const within = names && among(plain(changes.connection), names)
+      const standing = states && inArray(plain(changes.state), [...states])
+      return inParts(rangeOf(changes, chosen, [...others, within, standing]), bounds)
+    }
+    // The index by state has every connection's changes of one state in the order of their ids.
+    const ofBoth = and(eq(changes.connection, place('connection')), eq(changes.state, place('state')))
+    const ofOne = rangeOf(changes, ofBoth, [])
+    return newestFirst(
+      (names ?? connections()).flatMap((connection) =>
+        (states ?? STATES).map((state) => inParts(ofOne, { ...bounds, connection, state })),
+      ),
+    )
   }
 
   return {
@@ -443,80 +566,20 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     },
 
     events(filter) {
-      const { change, resource: id, actor, outcome, type, connections } = filter
-      const before = start(filter)
-      const { found, chosen } = conditions([
-        [audit.changeId, change],
-        [audit.resource, id],
-        [audit.actor, actor],
-        [audit.outcome, outcome],
-      ])
-      const ofRefused = type === 'refused'
-      // Written out for the refused, because the index that holds only them is of no use to a bound value.
-      const typed = ofRefused ? sql`${audit.type} = 'refused'` : type && eq(audit.type, type)
-      const select = (more: SQL | undefined) =>
-        db
-          .select()
-          .from(audit)
-          .where(and(...span(audit, filter), ...found, typed, more))
-          .orderBy(desc(audit.id))
-          .limit(place('limit'))
-          .prepare()
-      let source: Iterator<typeof audit.$inferSelect>
-      if (chosen || ofRefused || connections === undefined) {
-        const within = connections && among(sql`+${audit.connection}`, connections)
-        source = inParts(select(within), { before })
-      } else {
-        const ofOne = select(eq(audit.connection, place('connection')))
-        source = newestFirst(connections.map((connection) => inParts(ofOne, { before, connection })))
-      }
-      const rows: AuditEvent[] = []
-      for (let size = 0; rows.length < filter.limit && size < SLICE_SIZE;) {
-        const { value: row, done } = source.next()
-        if (done) return { rows, complete: true }
-        size += row.fields.length + (row.upstream?.length ?? 0)
-        rows.push(toEvent(row))
-      }
-      return { rows, complete: false }
+      let size = 0
+      const { rows, end } = sliceOf(eventsBy(filter), (taken) => {
+        const last = taken.at(-1)
+        if (last) size += last.fields.length + (last.upstream?.length ?? 0)
+        return taken.length === filter.limit || size >= SLICE_SIZE
+      })
+      return { rows: rows.map(toEvent), end }
     },
 
-    changes(filter) {
-      const { change, resource: id, actor, connections, states } = filter
-      const before = start(filter)
-      const { found, chosen } = conditions([
-        [changes.id, change],
-        [changes.resource, id],
-        [changes.actor, actor],
-      ])
-      const select = (...more: (SQL | undefined)[]) =>
-        db
-          .select()
-          .from(changes)
-          .where(and(...span(changes, filter), ...found, ...more))
-          .orderBy(desc(changes.id))
-          .limit(place('limit'))
-          .prepare()
-      let source: Iterator<ChangeRecord>
-      if (chosen || (connections === undefined && states === undefined)) {
-        const within = connections && among(sql`+${changes.connection}`, connections)
-        const standing = states && inArray(sql`+${changes.state}`, [...states])
-        source = inParts(select(within, standing), { before })
-      } else {
-        // The index by state has every connection's changes of one state in the order of their ids.
-        const ofOne = select(eq(changes.connection, place('connection')), eq(changes.state, place('state')))
-        const ranges = (connections ?? changedConnections()).flatMap((connection) =>
-          (states ?? STATES).map((state) => inParts(ofOne, { before, connection, state })),
-        )
-        source = newestFirst(ranges)
-      }
-      const rows: ChangeRecord[] = []
-      while (rows.length < filter.limit) {
-        const { value, done } = source.next()
-        if (done) break
-        rows.push(value)
-      }
-      return rows
-    },
+    change: (id) => changeRow.get({ id }),
+
+    changes: (filter) => sliceOf(changesBy(filter), (taken) => taken.length === filter.limit),
+
+    connections,
 
     story: (changeId) =>
       db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.seq).all().map(toEvent),

@@ -49,9 +49,9 @@ export const audit = sqliteTable(
     // Half of the events have none, and an index is what a row costs most.
     index('audit_by_outcome').on(table.outcome, table.id).where(isNotNull(table.outcome)),
     // Few among many, and what operators look for.
-    index('audit_refused')
-      .on(table.id)
-      .where(sql`${table.type} = 'refused'`),
+    index('audit_by_uncommon_type')
+      .on(table.type, table.id)
+      .where(sql`${table.type} NOT IN ('intent', 'outcome')`),
   ],
 )
 

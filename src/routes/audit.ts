@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
+import type { Log } from '../log.ts'
 import { hideChanges } from '../merge.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
@@ -12,6 +13,7 @@ import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf } from './
 export interface AuditRouteParts {
   config: Config
   history: History
+  log: Log
 }
 
 const types = ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused'] as const
@@ -44,7 +46,10 @@ function visibleTo(caller: Caller): (event: AuditEvent) => AuditEvent | undefine
   }
 }
 
-async function list({ config, history }: AuditRouteParts, context: CallerContext): Promise<Result<Response>> {
+async function list(
+  { config, history, log }: AuditRouteParts,
+  context: CallerContext,
+): Promise<Result<Response>> {
   const { caller, query: asked } = context
   if (!mayUse(caller, 'audit')) return deny('forbidden', 'the caller may not read the audit')
   const outcome = asked['outcome'] as Outcome | undefined
@@ -57,6 +62,7 @@ async function list({ config, history }: AuditRouteParts, context: CallerContext
   return ok(
     await historyAnswer(context, columns, {
       ...filter,
+      log,
       read: (page) => history.events({ ...filter, ...page }),
       show: visibleTo(caller),
     }),

@@ -5,6 +5,7 @@ import type { Actor } from '../connection.ts'
 import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { ChangeRecord, ChangeState } from '../ledger/ledger.ts'
+import type { Log } from '../log.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, refuseFields, type Result } from '../problems.ts'
 import { bodyPointer, isClean } from '../json.ts'
@@ -16,6 +17,7 @@ export interface ChangeRouteParts {
   config: Config
   actor(connection: string): Actor | undefined
   history: History
+  log: Log
 }
 
 const states = ['in_flight', ...outcomes] as const
@@ -72,7 +74,7 @@ const present = ({ id, connection, kind, resource, actor, state, since }: Change
 })
 
 async function list(
-  { config, history }: ChangeRouteParts,
+  { config, history, log }: ChangeRouteParts,
   context: CallerContext,
 ): Promise<Result<Response>> {
   const { caller, query: asked } = context
@@ -82,6 +84,7 @@ async function list(
   return ok(
     await historyAnswer(context, Object.keys(changeSchema.shape), {
       ...filter,
+      log,
       read: (page) => history.changes({ ...filter, ...page }),
       show: (record) => (mayDo(caller, 'read', record.kind, record.resource) ? present(record) : undefined),
     }),

@@ -7,17 +7,28 @@ import type { ReadHistory } from './history.ts'
 
 const NDJSON = 'application/x-ndjson'
 const CSV = 'text/csv'
-const formats = [NDJSON, CSV] as const
-type Format = (typeof formats)[number]
+type Format = typeof NDJSON | typeof CSV
+
+/** What a media range stands for; undefined is a page of JSON. */
+const ranges = new Map<string, Format | undefined>([
+  [NDJSON, NDJSON],
+  [CSV, CSV],
+  ['text/*', CSV],
+  ['application/json', undefined],
+  ['application/*', undefined],
+  ['*/*', undefined],
+])
 
 /** Rows read at a time, while nobody else is served. */
 const BATCH = 250
 
-/** The export that is asked for; undefined where JSON is as welcome. */
+/** The export that is asked for: of what can be had the best liked, and of equals the first (RFC 9110 §12.5.1). */
 export function exportFormat(headers: Headers): Format | undefined {
-  const asked = parseAccept(headers.get('accept') ?? '').filter(({ q }) => q > 0)
-  const [best] = asked.map(({ type }) => type.toLowerCase())
-  return formats.find((format) => format === best)
+  const [best] = parseAccept(headers.get('accept') ?? '')
+    .filter(({ q }) => q > 0)
+    .map(({ type }) => type.toLowerCase())
+    .filter((type) => ranges.has(type))
+  return best === undefined ? undefined : ranges.get(best)
 }
 
 /** RFC 4180. What a spreadsheet would take for a formula is quoted as text by an apostrophe. */
@@ -42,10 +53,10 @@ function ending(format: Format, unanswered: string[]): string {
  * an export of any length takes the memory of one batch.
  */
 export function historyExport<T extends { id: string }>(
-  { caller, query }: CallerContext,
+  { caller, query, requestId }: CallerContext,
   format: Format,
   columns: readonly string[],
-  { connections, read, show }: ReadHistory<T>,
+  { connections, log, read, show }: ReadHistory<T>,
 ): Response {
   const encoder = new TextEncoder()
   let before = query['cursor']
@@ -65,8 +76,8 @@ export function historyExport<T extends { id: string }>(
         touches,
       })
       silent.push(...part.unanswered)
-      before = part.rows.at(-1)?.id ?? before
-      more = !part.complete
+      before = part.end ?? before
+      more = part.end !== null
       for (const row of part.rows) {
         const item = show(row) as Record<string, unknown> | undefined
         if (item === undefined || left === 0) continue
@@ -83,11 +94,17 @@ export function historyExport<T extends { id: string }>(
       async pull(controller) {
         const head = format === CSV && !begun ? record([...columns]) : ''
         begun = true
-        const lines = await nextLines()
-        const ends = !more || left === 0
-        const text = head + lines + (ends ? ending(format, silent) : '')
-        if (text !== '') controller.enqueue(encoder.encode(text))
-        if (ends) controller.close()
+        try {
+          const lines = await nextLines()
+          const ends = !more || left === 0
+          const text = head + lines + (ends ? ending(format, silent) : '')
+          if (text !== '') controller.enqueue(encoder.encode(text))
+          if (ends) controller.close()
+        } catch (error) {
+          // The status is long gone: what is left is to cut the stream, so that it does not look whole.
+          log.error('export cut off', { requestId, error: String(error) })
+          throw error
+        }
       },
       cancel() {
         more = false

@@ -3,6 +3,7 @@ import { mayHear } from '../auth.ts'
 import type { Config } from '../config.ts'
 import type { Gathered, Scope } from '../history.ts'
 import type { CallerContext } from '../operation.ts'
+import type { Log } from '../log.ts'
 import { exportFormat, historyExport } from './export.ts'
 
 /** What the lists of events and of changes have in common: their filters, and pages of what the caller may see. */
@@ -97,6 +98,7 @@ export const pageOf = (item: z.ZodType, things: string) => ({
 
 /** How a list is read, and what of it its caller may see. */
 export interface ReadHistory<T extends { id: string }> {
+  log: Log
   connections?: readonly string[]
   read(page: Scope & { before?: string; limit: number }): Promise<Gathered<T>>
   /** The row as the caller sees it, or undefined. */
@@ -127,7 +129,7 @@ async function historyPage<T extends { id: string }>(
   // As many as are wanted, and more where the caller may not see them.
   let asked = Math.min(limit, BATCH)
   for (let scanned = 0; more && shown.length < limit && scanned < MAX_SCAN && size < MAX_PAGE;) {
-    const { rows, complete, unanswered } = await read({
+    const { rows, end, unanswered } = await read({
       ...(before !== undefined && { before }),
       limit: asked,
       except,
@@ -136,19 +138,22 @@ async function historyPage<T extends { id: string }>(
     scanned += asked
     asked = Math.min(asked * 2, BATCH)
     except.push(...unanswered)
-    more = !complete
+    more = end !== null
+    let left = rows.length
     for (const row of rows) {
       if (shown.length === limit || size >= MAX_PAGE) {
         more = true
         break
       }
       before = row.id
+      left -= 1
       const item = show(row)
       if (item === undefined) continue
       const text = JSON.stringify(item)
       size += text.length
       shown.push(text)
     }
+    if (left === 0) before = end ?? before
   }
   const nextCursor = more && before !== undefined ? before : null
   const rest = JSON.stringify({ nextCursor, unanswered: except })

@@ -2,6 +2,7 @@ import { useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Caller } from '../../src/auth.ts'
 import type { CallerContext } from '../../src/operation.ts'
+import type { Log } from '../../src/log.ts'
 import { historyExport } from '../../src/routes/export.ts'
 import { keys } from '../configuration.ts'
 import {
@@ -81,6 +82,9 @@ describe.each(['/audit', '/changes'])('%s', (path) => {
     ['application/json;q=0.5, text/csv', 'text/csv'],
     ['Application/X-NDJSON', NDJSON],
     ['application/x-ndjson;q=0', 'application/json'],
+    ['text/csv, */*', 'text/csv'],
+    ['image/png, text/csv;q=0.9', 'text/csv'],
+    ['application/json, text/csv', 'application/json'],
   ])('asked for as %s is %s', async (accept, type) => {
     const reply = await get(`${path}?limit=1`, as(accept))
     expect(reply.headers.get('content-type')?.split(';')[0]).toBe(type)
@@ -127,7 +131,11 @@ test('a CSV keeps values whole, and none of them is a formula', async () => {
 describe('a stream', () => {
   const rule = { actions: ['audit'], kinds: ['credential'], ids: ['*'], fields: ['*'] }
   const caller = { name: 'test', keyId: 'test', allow: [rule], limit: undefined } as unknown as Caller
-  const context = { caller, query: {} } as CallerContext
+  const context = { caller, query: {}, requestId: 'r' } as CallerContext
+  const logged: Record<string, unknown>[] = []
+  const unheard = (): void => {}
+  const error: Log['error'] = (message, properties) => void logged.push({ message, ...properties })
+  const log: Log = { debug: unheard, info: unheard, warn: unheard, error }
   const idOf = (n: number) => `01979d3e-5b1a-7c3e-9f00-${String(999 - n).padStart(12, '0')}`
 
   /** A history of so many slices of two rows; those from `silentFrom` on name a connection that does not answer. */
@@ -135,13 +143,14 @@ describe('a stream', () => {
     const reads: { before?: string; except: readonly string[] }[] = []
     return {
       reads,
+      log,
       show: (row: { id: string }) => row,
       async read({ before, except }: { before?: string; except: readonly string[] }) {
         const at = reads.length
         reads.push({ ...(before !== undefined && { before }), except: [...except] })
         const rows = [{ id: idOf(2 * at) }, { id: idOf(2 * at + 1) }]
         const unanswered = at >= silentFrom && !except.includes('lost') ? ['lost'] : []
-        return { rows, complete: at === count - 1, unanswered }
+        return { rows, end: at === count - 1 ? null : idOf(2 * at + 1), unanswered }
       },
     }
   }
@@ -180,6 +189,9 @@ describe('a stream', () => {
 
   test('of CSV is cut off then, because it has no place to say so', async () => {
     await expect(historyExport(context, 'text/csv', ['id'], slices(4, 2)).text()).rejects.toThrow('lost')
+    expect(logged).toMatchObject([
+      { message: 'export cut off', requestId: 'r', error: expect.stringContaining('lost') },
+    ])
     await expect(historyExport(context, 'text/csv', ['id'], slices(4)).text()).resolves.toMatch(/^id\r\n/)
   })
 })

@@ -66,7 +66,7 @@ export function entries(onLedger: OnLedger): void {
       const wanted = ['fulfilled', 'rejected', 'fulfilled', 'rejected']
       expect(results.map(({ status }) => status)).toEqual(wanted)
       expectWhole(connection, 3)
-      expect(ledger.changes({ connections: [connection], limit: 10 })).toHaveLength(3)
+      expect(ledger.changes({ connections: [connection], limit: 10 }).rows).toHaveLength(3)
       expect(ledger.resource('credential', before.resource ?? '')).toEqual({
         applied: { name: 'first' },
         secretChanges: 0,

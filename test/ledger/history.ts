@@ -151,7 +151,7 @@ export function history(onLedger: OnLedger): void {
     onLedger(async (subject) => {
       const of = await historyOf(subject)
       const asked = { connections: of.connections, ...filter(of), limit: 1000 }
-      expectFiltered(subject.ledger.changes(asked), of.changes, (change) => rule(change, of))
+      expectFiltered(subject.ledger.changes(asked).rows, of.changes, (change) => rule(change, of))
     })(),
   )
 
@@ -163,7 +163,7 @@ export function history(onLedger: OnLedger): void {
         const names = Array.from({ length: more }, (_, index) => `${subject.connection}-none-${index}`)
         const connections = [...names, ...own]
         expect(subject.ledger.events({ connections, limit: 1000 }).rows).toEqual(events.toReversed())
-        expect(subject.ledger.changes({ connections, limit: 1000 })).toEqual(changes.toReversed())
+        expect(subject.ledger.changes({ connections, limit: 1000 }).rows).toEqual(changes.toReversed())
       }),
     )
   })
@@ -172,8 +172,8 @@ export function history(onLedger: OnLedger): void {
     'of no connection as an empty one',
     onLedger(async ({ append, ledger }) => {
       await append()
-      expect(ledger.events({ connections: [], limit: 10 })).toEqual({ rows: [], complete: true })
-      expect(ledger.changes({ connections: [], limit: 10 })).toEqual([])
+      expect(ledger.events({ connections: [], limit: 10 })).toEqual({ rows: [], end: null })
+      expect(ledger.changes({ connections: [], limit: 10 })).toEqual({ rows: [], end: null })
     }),
   )
 
@@ -182,7 +182,7 @@ export function history(onLedger: OnLedger): void {
     onLedger(async (subject) => {
       const { connections, events, changes } = await historyOf(subject)
       const { append, ledger } = subject
-      expect(pages((page) => ledger.changes({ connections, ...page }))).toEqual(changes.toReversed())
+      expect(pages((page) => ledger.changes({ connections, ...page }).rows)).toEqual(changes.toReversed())
       const [first] = ledger.events({ connections, limit: 1 }).rows
       await append()
       const rest = pages(
@@ -204,7 +204,7 @@ export function history(onLedger: OnLedger): void {
         if (parts > events.length) throw new Error('the parts do not end')
         const before = seen.at(-1)?.id
         const part = ledger.events({ connections: [connection], limit: 500, ...(before && { before }) })
-        complete = part.complete
+        complete = part.end === null
         expect(part.rows.length).toBeLessThan(events.length)
         seen.push(...part.rows)
       }

@@ -73,7 +73,7 @@ export function subjectOf({ db, commit }: LedgerDatabase): Subject {
     append,
     end: ({ changeId, actor, kind, resource }, outcome, entry) =>
       append({ type: 'outcome', changeId, actor, kind, resource, outcome }, entry),
-    stateOf: ({ changeId }) => ledger.changes({ change: changeId ?? '', limit: 1 })[0],
+    stateOf: ({ changeId }) => ledger.change(changeId ?? ''),
     rows: () => stored('audit'),
     everything: () => ['audit', 'changes', 'resources', 'idempotency'].map(stored),
     expectWhole(chain, length) {

@@ -61,6 +61,10 @@ const common: [string, Omit<EventFilter & ChangeFilter, 'limit' | 'outcome'>][] 
 const eventFilters: [string, Omit<EventFilter, 'limit'>][] = [
   ...common,
   ['outcome', { outcome: 'unknown' }],
+  ['type', { type: 'settled' }],
+  ['type of a connection', { type: 'refused', connections: ['a'] }],
+  ['type, actor', { type: 'refused', actor: 'billing' }],
+  ['intents of a connection', { type: 'intent', connections: ['a'] }],
   ['outcome of a connection', { outcome: 'unknown', connections: ['a'] }],
   ['everything', { outcome: 'unknown', actor: 'billing', resource: 'a:b', change: 'c', ...times }],
 ]
