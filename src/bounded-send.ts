@@ -1,6 +1,6 @@
 import type { Semaphore } from 'async-mutex'
 import type { Deadline } from './deadline.ts'
-import type { Answer, OutgoingRequest, Send } from './upstream.ts'
+import { type Answer, heldBack, type OutgoingRequest, type Send } from './upstream.ts'
 
 /** Sends a request when its turn comes, if that is in time. */
 export type SendInTurn = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
@@ -14,11 +14,7 @@ const ATTEMPT_SHARE = 0.6
 /** Requests that may wait. */
 const WAITING = 256
 
-const NOT_SENT: Answer = {
-  received: false,
-  sent: false,
-  detail: 'too many requests to the provider are under way',
-}
+const NO_SLOT = heldBack('upstream-unavailable', 1000, 'too many requests to the provider are under way')
 
 /**
  * At most as many requests under way as there are slots; the others wait here. A runtime that runs out of connections
@@ -27,7 +23,7 @@ const NOT_SENT: Answer = {
 export function boundSend(send: Send, slots: Semaphore): SendInTurn {
   let waiting = 0
   return async (request, deadline) => {
-    if (waiting >= WAITING) return NOT_SENT
+    if (waiting >= WAITING) return NO_SLOT
     const patience = deadline.part(WAITING_SHARE)
     const slot = slots.acquire()
     waiting += 1
@@ -35,7 +31,7 @@ export function boundSend(send: Send, slots: Semaphore): SendInTurn {
     waiting -= 1
     if (!held || patience.remainingMs() === 0) {
       void slot.then(([, release]) => release())
-      return NOT_SENT
+      return NO_SLOT
     }
     const [, release] = held
     try {

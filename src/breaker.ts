@@ -39,7 +39,12 @@ export function createBreaker(connection: string, log: Log): Breaker {
     handleWhenResult((answer) => failed(answer as Answer | undefined)),
     { breaker: new ConsecutiveBreaker(FAILURES), halfOpenAfter: pause },
   )
-  policy.onBreak(() => log.warn('provider down', { connection }))
+  /** How often the circuit was opened. */
+  let breaks = 0
+  policy.onBreak(() => {
+    breaks += 1
+    log.warn('provider down', { connection })
+  })
   policy.onReset(() => log.info('provider up again', { connection }))
 
   function refusal(): HeldBack | undefined {
@@ -55,10 +60,15 @@ export function createBreaker(connection: string, log: Log): Breaker {
     guard: (send) => async (request) => {
       const refused = refusal()
       if (refused) return refused
-      const isTrial = policy.state === CircuitState.Open
-      const answer = send(request)
-      const judged = policy.execute(() => (isTrial ? new Deadline(TRIAL_MS).within(answer) : answer))
-      await judged
+      if (policy.state === CircuitState.Open) {
+        const trial = send(request)
+        await policy.execute(() => new Deadline(TRIAL_MS).within(trial))
+        return trial
+      }
+      const before = breaks
+      const answer = await send(request)
+      // What was sent before a break tells nothing of the time after it.
+      if (breaks === before) await policy.execute(() => answer)
       return answer
     },
   }

@@ -9,6 +9,18 @@ const LONGEST_HOLD = 60_000
 /** The part of the time that is left that may be spent on waiting, so that enough is left for the request itself. */
 const WAITING_SHARE = 0.75
 
+/** Requests that may wait. Where there are no windows all of them go at once when a hold ends. */
+const LONGEST_LINE = 512
+
+/** Resets that are told less than this apart are one, for they are told in whole seconds. Milliseconds. */
+const SAME_RESET = 1000
+
+/** What a provider has said is left until a reset, less all that it may not have counted when it said so. */
+interface Told {
+  left: number
+  until: number
+}
+
 /** A request that may go now. Its end must be told. */
 export interface Turn {
   /** @param pace What the answer told; undefined where there was none. `sent`: whether it may have reached the provider. */
@@ -23,11 +35,13 @@ export class Budget {
   readonly #windows: readonly SlidingWindow[]
   readonly #line: ((turn: Turn) => void)[] = []
   #timer: ReturnType<typeof setTimeout> | undefined
-  #begun = 0
+  #running = 0
+  /** Requests that were sent and ended without a word about what is left. */
+  #untold = 0
   /** Nothing goes before, whatever the windows say. Milliseconds on the monotonic clock, as all times here. */
   #heldUntil = 0
-  /** What the provider said is left until its reset. */
-  #told = { left: 0, until: 0 }
+  /** One for each policy that the provider tells of. Each is charged with every request that runs. */
+  #told: Told[] = []
 
   constructor(allowances: readonly Allowance[]) {
     this.#windows = allowances.map((allowance) => new SlidingWindow(allowance))
@@ -36,25 +50,26 @@ export class Budget {
   /** Counts what an earlier process has sent: milliseconds since then, each. */
   restore(ages: readonly number[]): void {
     const now = performance.now()
-    for (const window of this.#windows) {
-      for (const age of ages) if (age < window.seconds * 1000) window.add(now - Math.max(0, age), 1)
-    }
+    const times = ages.map((age) => now - Math.max(0, age))
+    for (const window of this.#windows) window.restore(times)
   }
 
-  /** When somebody behind `ahead` others may go. */
+  /** When somebody behind `ahead` others may go, at the earliest: what keeps them may keep them one after the other. */
   #openAt(now: number, ahead: number): number {
-    const { left, until } = this.#told
-    const told = until > now && left <= ahead ? until : now
-    return Math.max(this.#heldUntil, told, ...this.#windows.map((window) => window.openAt(now, ahead)))
+    const told = this.#told.map(({ left, until }) => (left <= ahead ? until : now))
+    const windows = this.#windows.map((window) => window.openAt(now, ahead))
+    return Math.max(now, this.#heldUntil, ...told, ...windows)
   }
 
-  /** A turn, or after how many milliseconds it is worth another try: at once, if waiting would be in vain. */
+  /**
+   * A turn, or after how many milliseconds at the earliest it is worth another try: at once, if waiting would be in vain.
+   */
   async take(deadline: Deadline): Promise<Turn | number> {
     const now = performance.now()
     const at = this.#openAt(now, this.#line.length)
     if (at <= now && this.#line.length === 0) return this.#begin(now)
     const patience = deadline.part(WAITING_SHARE)
-    if (at - now > patience.remainingMs()) return at - now
+    if (at - now > patience.remainingMs() || this.#line.length >= LONGEST_LINE) return at - now
     const { promise, resolve } = Promise.withResolvers<Turn>()
     this.#line.push(resolve)
     this.#serve()
@@ -66,7 +81,7 @@ export class Budget {
     this.#line.splice(place, 1)
     this.#serve()
     const late = performance.now()
-    return Math.max(0, this.#openAt(late, this.#line.length) - late)
+    return this.#openAt(late, this.#line.length) - late
   }
 
   /** Lets go whoever may, and comes back for the next: no timer runs while nobody waits. */
@@ -88,20 +103,30 @@ export class Budget {
 
   #begin(now: number): Turn {
     const marks = this.#windows.map((window): [SlidingWindow, Mark] => [window, window.begin(now)])
-    this.#told.left -= 1
-    const begun = (this.#begun += 1)
+    this.#charge(1)
+    this.#running += 1
+    const untold = this.#untold
     return {
       end: (sent, pace) => {
         const now = performance.now()
+        this.#running -= 1
         for (const [window] of marks) window.end(now, sent)
-        if (pace) this.#learn(now, pace, marks, this.#begun - begun)
+        if (!sent) this.#charge(-1)
+        // Others that were told of while this one ran have spoken for themselves.
+        if (pace) this.#learn(now, pace, marks, this.#running + this.#untold - untold)
+        if (sent && !pace?.room.length) this.#untold += 1
         this.#serve()
       },
     }
   }
 
-  /** @param since How many have begun since the request that was answered: the provider may not have counted them. */
-  #learn(now: number, { waitMs = 0, room }: Pace, marks: [SlidingWindow, Mark][], since: number): void {
+  #charge(requests: number): void {
+    for (const told of this.#told) told.left -= requests
+  }
+
+  /** @param uncounted Requests that the provider may not have counted when it answered. */
+  #learn(now: number, { waitMs = 0, room }: Pace, marks: [SlidingWindow, Mark][], uncounted: number): void {
+    this.#told = this.#told.filter(({ until }) => until > now)
     if (waitMs > 0) this.#heldUntil = Math.max(this.#heldUntil, now + Math.min(waitMs, LONGEST_HOLD))
     for (const told of room) {
       if ('windowSeconds' in told) {
@@ -110,12 +135,11 @@ export class Budget {
         continue
       }
       const until = now + Math.min(told.resetSeconds * 1000, LONGEST_HOLD)
-      const left = Math.max(0, told.remaining - since)
-      // Told twice of one reset, the lower word holds; of a later one, the newer.
-      const isSame = this.#told.until > now && until < this.#told.until + 1000
-      this.#told = isSame
-        ? { left: Math.min(left, this.#told.left), until: this.#told.until }
-        : { left, until }
+      const left = told.remaining - uncounted
+      // Told twice of one reset, the lower word holds. What is kept is apart by so much, so it is never very much.
+      const known = this.#told.find((other) => Math.abs(until - other.until) < SAME_RESET)
+      if (known) known.left = Math.min(known.left, left)
+      else this.#told.push({ left, until })
     }
   }
 }

@@ -136,11 +136,17 @@ function createOwnExchange(
   })
 }
 
-/** How long ago each write was sent that the provider may still count. */
-function recentlySent({ name, limits: { writes } }: ConnectionConfig, ledger: Ledger): number[] {
+/** How long ago each write had ended that the provider may still count. */
+function recentlySent({ name, deadlineMs, limits: { writes } }: ConnectionConfig, ledger: Ledger): number[] {
   const longest = Math.max(0, ...writes.map(({ seconds }) => seconds))
   const most = Math.max(0, ...writes.map(({ requests }) => requests))
   if (most === 0) return []
   const now = Date.now()
-  return ledger.writesSince(name, now - longest * 1000, most).map((at) => now - at)
+  const from = now - longest * 1000
+  // What was cut off in the middle has no outcome that dates it: it may have gone on until its deadline.
+  const cutOff = ledger
+    .changes({ connections: [name], states: ['in_flight'], limit: most })
+    .rows.map(({ since }) => Math.min(now, Date.parse(since) + deadlineMs))
+    .filter((at) => at >= from)
+  return [...ledger.writesSince(name, from, most), ...cutOff].map((at) => now - at)
 }

@@ -92,9 +92,7 @@ export function createExchange(
           ? (verdict.parsed.refusal as Refusal)
           : undefined
       const stale = verdict.kind === 'answered' && verdict.status === 401 && (refusal?.staleToken || expired)
-      if (!stale || !tokens.renewable) return verdict
-      tokens.discard(signIn.headers, renewed)
-      if (renewed) return verdict
+      if (!stale || !tokens.discard(signIn.headers, renewed)) return verdict
     }
   }
 }

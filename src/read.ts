@@ -1,5 +1,5 @@
 import type { Current, KindSpec, Ref } from './adapter.ts'
-import { ok, type Problem, type Result } from './problems.ts'
+import type { Problem } from './problems.ts'
 import type { Deadline } from './deadline.ts'
 import type { Exchange, Verdict } from './exchange.ts'
 import type { Kind } from './model.ts'
@@ -48,6 +48,11 @@ export const toProblem = ({
   ...(errors && { errors }),
 })
 
+/** `later` where the provider did not look at the request: it is out of patience, or the gateway kept the request. */
+export type ReadBack<K extends Kind> =
+  | { ok: true; value: Current<K> }
+  | { ok: false; problem: Problem; later: boolean }
+
 /** Reads a resource's state back. Reading changes nothing, so every kind of failure may be tried again. */
 export async function readBack<K extends Kind>(
   read: NonNullable<KindSpec<K>['read']>,
@@ -55,7 +60,7 @@ export async function readBack<K extends Kind>(
   exchange: Exchange,
   deadline: Deadline,
   traceparent: string,
-): Promise<Result<Current<K>>> {
+): Promise<ReadBack<K>> {
   for (let attempt = 1; ; attempt++) {
     const verdict = await exchange(
       read.request(ref),
@@ -65,13 +70,14 @@ export async function readBack<K extends Kind>(
     )
     if (verdict.kind === 'answered') {
       return verdict.parsed.ok
-        ? ok(verdict.parsed.value)
-        : { ok: false, problem: toProblem(verdict.parsed.refusal) }
+        ? { ok: true, value: verdict.parsed.value }
+        : { ok: false, problem: toProblem(verdict.parsed.refusal), later: false }
     }
     const isHeld = verdict.kind === 'not_sent' && verdict.held !== undefined
-    if (verdict.kind === 'refused' || isHeld || attempt === MAX_ATTEMPTS)
-      return { ok: false, problem: problemOf(verdict) }
+    const later = isHeld || verdict.kind === 'throttled'
+    const refused = { ok: false as const, problem: problemOf(verdict), later }
+    if (verdict.kind === 'refused' || isHeld || attempt === MAX_ATTEMPTS) return refused
     const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempt)
-    if (!(await deadline.sleep(wait))) return { ok: false, problem: problemOf(verdict) }
+    if (!(await deadline.sleep(wait))) return refused
   }
 }

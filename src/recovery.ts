@@ -60,14 +60,16 @@ async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void
   if (!record || tools.live.has(id) || (record.state !== 'in_flight' && record.state !== 'unknown')) return
   const intent = intentOf(tools, id)
   if (!intent) return
-  const applied = await isInForce(tools, intent)
-  if (applied) return finish(tools, intent, 'settled', 'applied', null)
+  const proven = await isInForce(tools, intent)
+  // The next round asks again: what becomes of a change must not depend on who was out of patience.
+  if (proven === 'later') return
+  if (proven) return finish(tools, intent, 'settled', 'applied', null)
   const waiting = record.state === 'unknown' && Date.now() - Date.parse(record.since) < UNKNOWN_PATIENCE
   if (!waiting) await finish(tools, intent, 'settled', 'needs_attention', null)
 }
 
 /** Whether reading back proves that everything the change asked for is there. */
-async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolean> {
+async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolean | 'later'> {
   const { kind, resource } = intent
   const address = resource === null ? undefined : parseId(resource)
   if (kind === null || !address?.ok) return false
@@ -85,7 +87,7 @@ async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolea
     new Deadline(LOOK_MS),
     traceparentOf(new Headers()),
   )
-  if (!read.ok) return false
+  if (!read.ok) return read.later && 'later'
   const now = read.value.values as AnyValues
   return asked.every(([name, { to }]) => sameValue(kind, name, now[name], to))
 }

@@ -60,16 +60,19 @@ export class SlidingWindow {
     if (sent) this.#ended.push(now)
   }
 
-  /** Takes places for what others have sent, or an earlier process; `at` is not later than now. */
-  add(at: number, places: number): void {
-    this.#begun += places
-    for (let n = 0; n < places; n++) this.#ended.push(at)
+  /** Takes places for what an earlier process has sent; no time is later than now. */
+  restore(times: readonly number[]): void {
+    this.#begun += times.length
+    for (const at of times) this.#ended.push(at)
     this.#ended.sort((a, b) => a - b)
   }
 
   /** The provider has told how much room is left. What it counted and is not ours was sent by somebody else. */
   learn(now: number, { counted, begun }: Mark, remaining: number): void {
     const ours = counted + this.#begun - begun
-    this.add(now, Math.max(0, this.requests - remaining - ours))
+    for (let strangers = this.requests - remaining - ours; strangers > 0; strangers--) {
+      this.#begun += 1
+      this.#ended.push(now)
+    }
   }
 }

@@ -14,15 +14,17 @@ export type SignIn =
 export interface Tokens {
   signIn(deadline: Deadline, traceparent: string): Promise<SignIn>
   /**
-   * Forgets the token, unless it has been renewed since `headers` were given out.
+   * The provider has refused what `headers` sign in with: forgets it, unless it has been renewed since.
    * @param isFresh Whether it was made for the request that it was refused for: another would fare no better.
+   * @returns Whether another token may be had, with which the request is worth a repeat.
    */
-  discard(headers: Record<string, Secret>, isFresh: boolean): void
-  /** Whether a fresh token could be had at all. */
-  renewable: boolean
+  discard(headers: Record<string, Secret>, isFresh: boolean): boolean
 }
 
-/** How long a token request may take: it serves all who wait, so no single deadline bounds it. Milliseconds. */
+/**
+ * How long a token request may take with its waiting, of which an attempt gets its share: it serves all who wait, so no
+ * single deadline bounds it. Milliseconds.
+ */
 const PATIENCE = 10_000
 
 /** A token is renewed this long before its end, or after nine tenths of its life, so that it does not run out on the way. Milliseconds. */
@@ -36,6 +38,9 @@ const COOL_DOWN = { first: 500, longest: 30_000 }
 
 /** A cool-down of up to this is waited for, so that one failure in passing costs nobody an answer. Milliseconds. */
 const SHORT = 1000
+
+/** The part of the time that is left that may be spent on a renewal while the token that is there is still good. */
+const RENEWAL_SHARE = 0.1
 
 const LATE: SignIn = {
   ok: false,
@@ -55,7 +60,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   if (auth.scheme === 'header') {
     const headers = { [auth.header]: new Secret(auth.prefix + (secrets[auth.setting]?.expose() ?? '')) }
     const signedIn: SignIn = { ok: true, headers, expired: () => false }
-    return { signIn: async () => signedIn, discard: () => {}, renewable: false }
+    return { signIn: async () => signedIn, discard: () => false }
   }
 
   let held: Held | undefined
@@ -104,7 +109,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
       traceparent,
     }
     const answer = await send(request, new Deadline(PATIENCE))
-    // Out of budget: no token was asked for, and the budget itself says when to come back.
+    // Kept by a gate: no token was asked for, and the gate itself says when to come back.
     if ('held' in answer) return { ok: false, unanswered: answer }
     if (!answer.received || answer.response.status === 429 || answer.response.status >= 500) {
       coolDown()
@@ -129,7 +134,6 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   }
 
   return {
-    renewable: true,
     async signIn(deadline, traceparent) {
       // What is about to run out is better than nothing.
       const last = () => (held && performance.now() < held.endsAt ? toSignIn(held) : undefined)
@@ -147,13 +151,17 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
       }
       refused = undefined
       pending ??= renew(auth, traceparent).finally(() => (pending = undefined))
-      const signedIn = (await deadline.within(pending)) ?? LATE
+      const patience = last() ? deadline.part(RENEWAL_SHARE) : deadline
+      const signedIn = (await patience.within(pending)) ?? LATE
       return signedIn.ok ? signedIn : (last() ?? signedIn)
     },
     discard(headers, isFresh) {
-      if (held?.headers !== headers) return
-      held = undefined
+      if (held?.headers !== headers) return !isFresh
+      if (performance.now() < coolUntil) return false
+      // One resource that takes no token must not take it from all the others.
       if (isFresh) coolDown()
+      else held = undefined
+      return !isFresh
     },
   }
 }

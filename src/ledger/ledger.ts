@@ -9,6 +9,8 @@ import {
   isNotNull,
   isNull,
   lt,
+  ne,
+  or,
   type SQL,
   sql,
 } from 'drizzle-orm'
@@ -110,7 +112,7 @@ export interface Ledger {
   story(changeId: string): AuditEvent[]
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
-  /** When the connection's newest writes were about to be sent, in epoch milliseconds; `most` of them. */
+  /** When the connection's newest writes that may have left had ended, in epoch milliseconds; `most` of them. */
   writesSince(connection: string, since: number, most: number): number[]
   /** Counts the attempt, or tells of it in an event. */
   refuse(connection: string, attempt: RefusedAttempt): Promise<void>
@@ -556,6 +558,12 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     )
   }
 
+  /** The ends of writes that may have left: an attempt tells of the one before it, an outcome of the last. */
+  const mayHaveLeft = or(
+    and(eq(audit.type, 'outcome'), ne(audit.outcome, 'not_sent'), isNotNull(audit.upstream)),
+    and(eq(audit.type, 'attempt'), sql`json_extract(${audit.upstream}, '$.shown') <> 'not_sent'`),
+  )
+
   return {
     append: (entry) => commit(() => write(entry)),
     refuse: (connection, attempt) => commit(() => refusals.add(connection, attempt, Date.now())),
@@ -594,7 +602,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
           and(
             eq(audit.connection, connection),
             gte(audit.id, firstIdAt(new Date(since).toISOString())),
-            inArray(audit.type, ['intent', 'attempt']),
+            mayHaveLeft,
           ),
         )
         .orderBy(desc(audit.id))

@@ -7,6 +7,7 @@ import { keys } from './keys.ts'
 import { refusals } from './refusals.ts'
 import { standing } from './standing.ts'
 import { type OnLedger, subjectOf, type Within } from './subject.ts'
+import { writes } from './writes.ts'
 
 /** What every ledger has to hold, whatever drives its SQLite. */
 export function ledgerContract(driver: string, within: Within): void {
@@ -20,5 +21,6 @@ export function ledgerContract(driver: string, within: Within): void {
     describe('tells its history', () => history(onLedger))
     describe('tells of refused attempts', () => refusals(onLedger))
     describe('keeps a key', () => keys(onLedger))
+    describe('tells of writes', () => writes(onLedger))
   })
 }

@@ -115,6 +115,26 @@ test('a trial that hangs is judged after five seconds, and its caller still gets
   expect(await hanging).toEqual(cut)
 })
 
+test('what was sent before a break decides nothing after it', async () => {
+  const { provider, breaker, send, times } = setUp()
+  const late = Promise.withResolvers<Answer>()
+  const trial = Promise.withResolvers<Answer>()
+  provider.answer = () => late.promise
+  const straggler = send()
+  provider.answer = () => cut
+  await times(10)
+  await pass(1000)
+  provider.answer = () => trial.promise
+  const trying = send()
+  late.resolve(cut)
+  expect(await straggler).toEqual(cut)
+  trial.resolve(status(200))
+  expect(await trying).toEqual(status(200))
+  expect(breaker.refusal()).toBeUndefined()
+  provider.answer = () => status(200)
+  expect(await times(100)).toEqual(Array(100).fill(status(200)))
+})
+
 test('a wall clock that is set back or ahead changes nothing', async () => {
   const { provider, send, times } = setUp()
   await times(10)

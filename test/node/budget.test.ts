@@ -210,6 +210,25 @@ describe('a budget', () => {
     expect(await budget.take(new Deadline(0))).toBeCloseTo(1600, 0)
   })
 
+  test('counts what two earlier processes have sent in one order', async () => {
+    const budget = new Budget([{ requests: 3, seconds: 60 }])
+    budget.restore([10_000, 50_000])
+    budget.restore([20_000, 30_000])
+    expect(await budget.take(new Deadline(0))).toBeCloseTo(30_600, 0)
+  })
+
+  test('lets a bounded number wait, and tells the others at once', async () => {
+    const budget = new Budget([])
+    const first = await budget.take(new Deadline(0))
+    if (typeof first === 'object') first.end(true, { room: [], waitMs: 1000 })
+    const all = Array.from({ length: 600 }, () => budget.take(new Deadline(60_000)))
+    const refused = Promise.all(all.slice(512))
+    await pass(0)
+    expect(new Set((await refused).map(Number))).toEqual(new Set([1000]))
+    await pass(1000)
+    expect((await Promise.all(all.slice(0, 512))).every((turn) => typeof turn === 'object')).toBe(true)
+  })
+
   test('without windows lets everything go', async () => {
     const budget = new Budget([])
     for (let n = 0; n < 1000; n++) expect(typeof (await budget.take(new Deadline(0)))).toBe('object')
@@ -268,6 +287,55 @@ describe('what a provider tells', () => {
     if (typeof first === 'object') first.end(true, { room: [{ remaining: 3, resetSeconds: 10 }] })
     await send(budget, none)
     expect(await wait(budget)).toBe(10_000)
+  })
+
+  test('counts those that had begun before and were under way', async () => {
+    const budget = new Budget([])
+    const [, , last] = await Promise.all([1, 2, 3].map(() => budget.take(new Deadline(0))))
+    if (typeof last === 'object') last.end(true, { room: [{ remaining: 3, resetSeconds: 10 }] })
+    await send(budget, none)
+    expect(await wait(budget)).toBe(10_000)
+  })
+
+  test('counts those that ended meanwhile without a word, and not those that told', async () => {
+    const room = (remaining: number): Pace => ({ room: [{ remaining, resetSeconds: 10 }] })
+    const budget = new Budget([])
+    const turns = await Promise.all([1, 2, 3].map(() => budget.take(new Deadline(0))))
+    for (const [n, pace] of [room(9), none, room(2)].entries()) {
+      const turn = turns[n]
+      if (typeof turn === 'object') turn.end(true, pace)
+    }
+    await send(budget, none)
+    expect(await wait(budget)).toBe(10_000)
+  })
+
+  test('is given back by what was not sent, whether it began before or after', async () => {
+    const budget = new Budget([])
+    const [before, told] = await Promise.all([1, 2].map(() => budget.take(new Deadline(0))))
+    if (typeof told === 'object') told.end(true, { room: [{ remaining: 1, resetSeconds: 10 }] })
+    expect(await wait(budget)).toBe(10_000)
+    if (typeof before === 'object') before.end(false)
+    // Each of these is begun and not sent.
+    for (let n = 0; n < 3; n++) expect(await wait(budget)).toBe(0)
+    await send(budget, none)
+    expect(await wait(budget)).toBe(10_000)
+  })
+
+  test.each([
+    ['the long one first', [0, 1]],
+    ['the short one first', [1, 0]],
+  ])('of several policies holds for each by itself, %s', async (_, order) => {
+    const policies = [
+      { remaining: 4, resetSeconds: 30 },
+      { remaining: 2, resetSeconds: 1 },
+    ]
+    const budget = new Budget([])
+    await send(budget, { room: order.flatMap((at) => policies[at] ?? []) })
+    for (let n = 0; n < 2; n++) await send(budget, none)
+    expect(await wait(budget)).toBe(1000)
+    await pass(1000)
+    for (let n = 0; n < 2; n++) await send(budget, none)
+    expect(await wait(budget)).toBe(29_000)
   })
 
   test('of a window that is configured counts as sent by others', async () => {

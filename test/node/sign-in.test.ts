@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, inject, test, vi } from 'vitest'
+import { Semaphore } from 'async-mutex'
 import { registry } from '../../adapters/index.ts'
+import { boundSend } from '../../src/bounded-send.ts'
 import { readConfig } from '../../src/config.ts'
 import { Deadline } from '../../src/deadline.ts'
 import { createTokens, type SignIn } from '../../src/token.ts'
-import { type Answer, heldBack } from '../../src/upstream.ts'
+import { type Answer, heldBack, type Send } from '../../src/upstream.ts'
 import { configuration, environment } from '../configuration.ts'
 
 // The clock is given: time passes only where a test says so.
@@ -28,7 +30,7 @@ const answer = (status: number, body: unknown, headers = {}): Answer => ({
 })
 
 /** An account whose token endpoint answers what it is told to. */
-function setUp(name = 'commerce-layer') {
+function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
   const connection = connections.get(name)
   if (!connection) throw new Error(name)
   const endpoint = {
@@ -36,14 +38,27 @@ function setUp(name = 'commerce-layer') {
     answer: (): Answer | Promise<Answer> => endpoint.token(7200),
     token: (expires_in: number) => answer(200, { access_token: `token-${endpoint.asked}`, expires_in }),
   }
-  const tokens = createTokens(connection, async () => {
+  const send: Send = async () => {
     endpoint.asked += 1
     return endpoint.answer()
-  })
-  return { endpoint, tokens, signIn: () => tokens.signIn(new Deadline(10_000), '00-1-2-01') }
+  }
+  const tokens = createTokens(connection, boundSend(send, slots))
+  const signIn = (ms = 10_000) => tokens.signIn(new Deadline(ms), '00-1-2-01')
+  /** What an exchange does; whether the provider took a token. */
+  async function exchange(takes: (token: string | undefined) => boolean): Promise<boolean> {
+    for (let renewed = false; ; renewed = true) {
+      const signedIn = await signIn()
+      if (!signedIn.ok) return false
+      if (takes(tokenOf(signedIn))) return true
+      if (!tokens.discard(signedIn.headers, renewed)) return false
+    }
+  }
+  return { endpoint, tokens, signIn: () => signIn(), signInWithin: signIn, exchange }
 }
 const tokenOf = (signIn: SignIn) =>
   signIn.ok ? signIn.headers['Authorization']?.expose() : Object.keys(signIn).join()
+
+const unready: SignIn = { ok: false, unanswered: { received: false, sent: false, detail: 'not yet' } }
 
 test('any number of waiters share one request', async () => {
   const { endpoint, signIn } = setUp()
@@ -187,18 +202,59 @@ test('what the budget holds back was no failure', async () => {
   expect((await signIn()).ok).toBe(true)
 })
 
+test('waiting for a slot in vain was no failure either', async () => {
+  const slots = new Semaphore(1)
+  const { endpoint, signIn } = setUp('commerce-layer', slots)
+  const release = await slots.acquire()
+  const waiting = Promise.all(Array.from({ length: 20 }, signIn))
+  await pass(10_000)
+  for (const signedIn of await waiting) {
+    expect(signedIn).toMatchObject({ unanswered: { held: { problem: 'upstream-unavailable', ms: 1000 } } })
+  }
+  expect(endpoint.asked).toBe(0)
+  release[1]()
+  // At once: nothing has to cool down.
+  expect(tokenOf(await signIn())).toBe('Bearer token-1')
+})
+
+test('while an endpoint hangs, the token that is still good serves, however little time there is', async () => {
+  const { endpoint, signIn, signInWithin } = setUp()
+  await signIn()
+  await pass(7_171_000)
+  const { promise, resolve } = Promise.withResolvers<Answer>()
+  endpoint.answer = () => promise
+  const waiting = signInWithin(1000)
+  await pass(100)
+  expect(tokenOf(await Promise.race([waiting, unready]))).toBe('Bearer token-1')
+  resolve(endpoint.token(7200))
+  await pass(0)
+  expect(tokenOf(await signIn())).toBe('Bearer token-2')
+})
+
 test('a provider that takes no token at all is not sent one after the other', async () => {
-  const { endpoint, tokens, signIn } = setUp()
+  const { endpoint, exchange } = setUp()
+  let tried = 0
+  const all: Promise<boolean>[] = []
   for (let n = 0; n < 300; n++) {
-    // What an exchange does: the token is refused, and so is the fresh one.
-    for (const isFresh of [false, true]) {
-      const waiting = signIn()
-      await pass(0)
-      const signedIn = await Promise.race([waiting, undefined])
-      if (signedIn?.ok) tokens.discard(signedIn.headers, isFresh)
-    }
+    all.push(exchange(() => (tried += 1) === 0))
     await pass(100)
   }
   await pass(10_000)
+  expect(new Set(await Promise.all(all))).toEqual(new Set([false]))
+  expect(tried).toBeGreaterThan(300)
+  expect(endpoint.asked).toBeLessThanOrEqual(24)
+  expect(endpoint.asked).toBeGreaterThan(4)
+})
+
+test('one resource that takes no token does not take it from the others', async () => {
+  const { endpoint, exchange } = setUp()
+  for (let n = 0; n < 300; n++) {
+    const refused = exchange(() => false)
+    const taken = exchange(() => true)
+    await pass(0)
+    expect(await Promise.race([taken, unready])).toBe(true)
+    expect(await refused).toBe(false)
+    await pass(100)
+  }
   expect(endpoint.asked).toBeLessThanOrEqual(24)
 })
