@@ -187,6 +187,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const server = createGatewayServer({ fetch: app.fetch, log, ...(patience && { patience }) })
   server.listen(options.port, options.host)
   await once(server, 'listening')
+  // From here on it is a connection that could not be accepted, for want of descriptors as a rule.
+  server.on('error', (error) => log.error('connection not accepted', { error: String(error) }))
   const { port } = server.address() as AddressInfo
   const chores = [repeat(heal, HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]
   const host = options.host.includes(':') ? `[${options.host}]` : options.host
@@ -202,7 +204,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
         server.close(() => done())
         server.closeIdleConnections()
         // Replies are on their way by now; what is kept alive beyond them is not waited for.
-        setTimeout(() => server.closeAllConnections(), LINGER).unref()
+        setTimeout(() => {
+          server.closeAllConnections()
+          // Tunnels that are being refused are not among all.
+          done()
+        }, LINGER).unref()
       })
       journal.close()
       database.close()

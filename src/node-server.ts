@@ -1,5 +1,6 @@
 import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-server'
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { v7 as uuidv7 } from 'uuid'
 import { ALWAYS } from './app.ts'
@@ -13,7 +14,7 @@ export interface Patience {
   headersMs: number
   /** To the end of the body. */
   requestMs: number
-  /** While nothing of a reply can be written. */
+  /** From the beginning of a reply to its end, as long as nothing goes through the connection. */
   replyMs: number
   /** Between two requests. */
   idleMs: number
@@ -21,6 +22,9 @@ export interface Patience {
 
 /** A proxy keeps idle connections for 60 s as a rule; one that is closed under its hands costs it a request. */
 const PATIENCE: Patience = { headersMs: 10_000, requestMs: 30_000, replyMs: 30_000, idleMs: 65_000 }
+
+/** Far more than a proxy keeps open, and few enough for the memory that each may take. New ones beyond it are closed. */
+const MAX_CONNECTIONS = 1000
 
 /** Bytes of the request line and the headers together. */
 const MAX_HEADERS = 16 * 1024
@@ -79,8 +83,8 @@ const refusals: Record<string, readonly [ProblemSlug, string]> = {
   ERR_HTTP_REQUEST_TIMEOUT: ['request-timeout', 'the request did not arrive in time'],
 }
 
-/** Writes a reply past the HTTP server, which has given the connection up, and ends the connection. */
-async function answer(socket: Duplex, response: Response): Promise<void> {
+/** A reply as it is written past the HTTP server, which has given the connection up. */
+async function bytesOf(response: Response): Promise<string> {
   const body = await response.text()
   const head = [
     `HTTP/1.1 ${response.status} ${STATUS_CODES[response.status]}`,
@@ -89,11 +93,22 @@ async function answer(socket: Duplex, response: Response): Promise<void> {
     `date: ${new Date().toUTCString()}`,
     'connection: close',
   ]
-  if (!socket.writable) return void socket.destroy()
-  // Nothing more is read; closing at once could make the client's system drop the reply unread.
-  socket.pause()
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  return `${head.join('\r\n')}\r\n\r\n${body}`
+}
+
+/** Ends a connection of which not everything was read; closed at once, the client's system could drop the last reply. */
+function part(socket: Socket): void {
+  socket.end()
   setTimeout(() => socket.destroy(), LINGER_MS)
+}
+
+/** Nothing more is read of a connection, so that nothing that still comes prolongs it. */
+function deafen(socket: Socket): void {
+  socket.pause()
+  // Node reads on when a body is wanted or a reply was written.
+  socket.on('resume', () => socket.pause())
+  // Node calls it with the last reply.
+  socket.destroySoon = () => part(socket)
 }
 
 /** RFC 9112 §3.2: one Host; HTTP/1.0, which health checks still speak, needs none. */
@@ -108,19 +123,43 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   /** The last request of each connection. */
   const latest = new WeakMap<Duplex, ServerResponse>()
   const refused = new WeakSet<Duplex>()
-  const refuseAll = (socket: Duplex, [slug, detail]: readonly [ProblemSlug, string]): void => {
+
+  /** Refuses what cannot be read, when everything that came before it on the connection has been answered. */
+  async function refuseRest(socket: Socket, [slug, detail]: readonly [ProblemSlug, string]): Promise<void> {
     refused.add(socket)
-    void answer(socket, refusalOf(slug, detail, log))
+    deafen(socket)
+    const refusal = await bytesOf(refusalOf(slug, detail, log))
+    const last = latest.get(socket)
+    const refuseNow = (): void => {
+      if (socket.writable) socket.write(refusal)
+      part(socket)
+    }
+    const inTurn = (): void => {
+      if (!last) return refuseNow()
+      // What cannot be read is the last request itself, or came after it.
+      const isBroken = !last.req.complete
+      if (isBroken && !last.headersSent) return last.socket ? refuseNow() : void last.once('socket', inTurn)
+      if (!last.writableFinished) return void last.once('close', inTurn)
+      // A second reply to one request would be taken for the reply to another.
+      return isBroken ? part(socket) : refuseNow()
+    }
+    inTurn()
+  }
+
+  /** Bounds a reply when its turn on the connection has come. */
+  function bound(outgoing: ServerResponse): void {
+    if (outgoing.socket) outgoing.socket.setTimeout(replyMs)
+    else outgoing.once('socket', (socket) => socket.setTimeout(replyMs))
   }
 
   const listener = getRequestListener(
     async (request, environment) => {
-      const { incoming } = environment as HttpBindings
+      const { incoming, outgoing } = environment as HttpBindings
       if (!hasOneHost(incoming))
         return refusalOf('malformed-request', 'the request does not have one Host', log)
       const response = await fetch(request, environment as HttpBindings)
-      // Null when the client has gone, whatever its type says.
-      incoming.socket?.setTimeout(replyMs)
+      // One that is streamed has its end too late.
+      bound(outgoing)
       return response
     },
     {
@@ -149,7 +188,10 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       latest.set(incoming.socket, outgoing)
       // Node loses what follows a wish to upgrade on the connection, though nothing is upgraded.
       if (incoming.headers.upgrade !== undefined) outgoing.shouldKeepAlive = false
+      outgoing.once('prefinish', () => bound(outgoing))
       outgoing.prependOnceListener('finish', () => {
+        // The next request may be worked on for longer.
+        outgoing.socket?.setTimeout(0)
         if (!incoming.complete && !incoming.destroyed) linger(incoming)
       })
       void listener(incoming, outgoing)
@@ -157,19 +199,20 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   )
   // Headers are bounded by their size alone.
   server.maxHeadersCount = 0
+  server.maxConnections = MAX_CONNECTIONS
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (refused.has(socket)) return
-    if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-    const refusal = refusals[error.code ?? ''] ?? MALFORMED
-    const last = latest.get(socket)
-    if (!last || last.writableFinished) return refuseAll(socket, refusal)
-    // What came before it on the connection is answered first.
-    if (last.req.complete) return void last.once('close', () => refuseAll(socket, refusal))
-    if (last.headersSent || !last.socket) return void socket.destroy()
-    refuseAll(socket, refusal)
+    if (socket.destroyed || refused.has(socket)) return
+    void refuseRest(socket as Socket, refusals[error.code ?? ''] ?? MALFORMED)
   })
-  server.on('connect', (_, socket) => refuseAll(socket, MALFORMED))
+  server.on('connect', (_, socket) => {
+    // Node has taken its own listeners off. Without the first, a reset would end the process.
+    socket.on('error', () => {})
+    socket.on('timeout', () => socket.destroy())
+    // Node stops reading only when this is full, and whatever it reads prolongs the time for a reply.
+    socket.unshift(Buffer.alloc(socket.readableHighWaterMark))
+    void refuseRest(socket as Socket, MALFORMED)
+  })
   // RFC 9110 §10.1.1 leaves it open; Node would refuse without a body.
   server.on('checkExpectation', (incoming, outgoing) => server.emit('request', incoming, outgoing))
   return server

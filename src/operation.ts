@@ -54,7 +54,7 @@ export const problemSchema = z
   })
   .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
 
-/** Every operation may answer these; those without a caller never see the first two. */
+/** Every operation may answer these, whether it asks for a caller or not. */
 const always = [
   'malformed-request',
   'invalid-id',

@@ -25,7 +25,7 @@ const READINESS_MS = 1000
 
 /** What is still read of a body that the answer did not need. */
 const LINGER_BYTES = 256 * 1024
-const LINGER_MS = 500
+const LINGER_MS = 2000
 
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {

@@ -1,41 +1,59 @@
 import diagnostics from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import { connect, type Socket } from 'node:net'
+import type { Server } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { createGatewayServer, type Patience } from '../../src/node-server.ts'
 import { MAX_BODY } from '../../src/request-body.ts'
 import { configuration, keys } from '../configuration.ts'
 import { startTestGateway, type TestGateway } from '../gateway.node.ts'
 
 // What a client can do to a connection that no HTTP library would: everything here goes over bare sockets.
 let gateway: TestGateway
-/** A gateway that waits for nobody. */
+/** A gateway that waits for no request. */
 let hasty: TestGateway
+/** A gateway that waits for nobody whom it has answered. Requests have their time, so that a stall cannot cost one. */
+let curt: TestGateway
 beforeAll(async () => {
   const document = configuration(inject('sandbox'))
-  hasty = await startTestGateway(document, {
-    patience: { headersMs: 100, requestMs: 300, replyMs: 100, idleMs: 100 },
-  })
+  hasty = await startTestGateway(document, { patience: { headersMs: 100, requestMs: 300 } })
+  curt = await startTestGateway(document, { patience: { replyMs: 100, idleMs: 100 } })
   // The last, because a process has one log.
   gateway = await startTestGateway(document)
 })
 afterAll(async () => {
   await gateway.close()
   await hasty.close()
+  await curt.close()
 })
 
-/** The gateway's ends of the connections on which a request has begun. */
+/** The server's ends of all connections, and those of them on which a request has begun. */
 const ends = new Map<number | undefined, Socket>()
-function begun(message: unknown): void {
+const begun = new WeakSet<Socket>()
+function accepted(message: unknown): void {
   const { socket } = message as { socket: Socket }
   ends.set(socket.remotePort, socket)
 }
-beforeAll(() => diagnostics.subscribe('http.server.request.start', begun))
-afterAll(() => diagnostics.unsubscribe('http.server.request.start', begun))
+function asked(message: unknown): void {
+  begun.add((message as { socket: Socket }).socket)
+}
+beforeAll(() => {
+  diagnostics.subscribe('net.server.socket', accepted)
+  diagnostics.subscribe('http.server.request.start', asked)
+})
+afterAll(() => {
+  diagnostics.unsubscribe('net.server.socket', accepted)
+  diagnostics.unsubscribe('http.server.request.start', asked)
+})
 /** A socket that was closed does not tell its port any more. */
 const ports = new WeakMap<Socket, number | undefined>()
 const endOf = (client: Socket): Socket | undefined => ends.get(ports.get(client))
+/** For as long as a test may take. */
+const until = (check: () => unknown): Promise<void> => expect.poll(check, { timeout: 20_000 }).toBe(true)
+/** The server has let a connection go. */
+const gone = (client: Socket): Promise<void> => until(() => endOf(client)?.destroyed)
 
-async function open({ url }: TestGateway): Promise<Socket> {
+async function open({ url }: { url: string }): Promise<Socket> {
   const { hostname, port } = new URL(url)
   const socket = connect({ host: hostname, port: Number(port) })
   socket.on('error', () => {})
@@ -53,7 +71,7 @@ async function heard(socket: Socket): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-async function say(to: TestGateway, text: string): Promise<string> {
+async function say(to: { url: string }, text: string): Promise<string> {
   const socket = await open(to)
   socket.write(text, 'latin1')
   return heard(socket)
@@ -128,6 +146,15 @@ describe('what is no request is refused as a problem, and repeated nowhere', () 
     expect(text.toLowerCase()).toContain('connection: close')
   })
 
+  test('a tunnel whose client resets the connection is no fault of the gateway', async () => {
+    const socket = await open(gateway)
+    socket.write('CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n')
+    await once(socket, 'data')
+    socket.resetAndDestroy()
+    await gone(socket)
+    expect(await say(gateway, 'GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
+  })
+
   test('HTTP/1.0 needs no Host, an unknown expectation is none, and headers may be many', async () => {
     expect(await say(gateway, 'GET /health/live HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /)
     const expecting = `GET /providers HTTP/1.1\r\n${signedIn}Expect: ${CANARY}\r\nConnection: close\r\n\r\n`
@@ -159,17 +186,17 @@ describe('a client that takes too long is let go', () => {
   })
 
   test('that sends no second request', async () => {
-    const text = await say(hasty, 'GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n')
+    const text = await say(curt, 'GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n')
     expect(text.match(/HTTP\/1\.1/g)).toHaveLength(1)
     expect(text).toMatch(/^HTTP\/1\.1 200 /)
   })
 
   test('that does not read its replies', async () => {
-    const socket = await open(hasty)
+    const socket = await open(curt)
     // More than systems keep for a reader.
     const asked = 400
     socket.write('GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(asked))
-    await expect.poll(() => endOf(socket)?.destroyed, { timeout: 20_000 }).toBe(true)
+    await gone(socket)
     const text = await heard(socket)
     expect(text.match(/HTTP\/1\.1 200 /g)?.length).toBeLessThan(asked)
   })
@@ -222,7 +249,7 @@ describe('a body without an end', () => {
     const head =
       'GET /openapi.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n'
     socket.write(head + ' '.repeat(200_000))
-    await expect.poll(() => endOf(socket)?.destroyed).toBe(true)
+    await gone(socket)
     const [told = '', body = ''] = (await heard(socket)).split(/\r\n\r\n(.*)/s)
     expect(told).toMatch(/^HTTP\/1\.1 200 /)
     expect(Buffer.byteLength(body)).toBe(Number(/content-length: (\d+)/i.exec(told)?.[1]))
@@ -248,11 +275,161 @@ describe('a body without an end', () => {
   test('that breaks off is no fault of the gateway', async () => {
     const socket = await open(gateway)
     socket.write(`${put}Content-Length: 100\r\n\r\n{`)
-    await expect.poll(() => endOf(socket)).toBeDefined()
+    await until(() => begun.has(endOf(socket) ?? socket))
     const before = gateway.logged.length
     socket.resetAndDestroy()
-    const told = () => gateway.logged.slice(before).some((line) => line.includes('"status":400'))
-    await expect.poll(told).toBe(true)
+    await until(() => gateway.logged.slice(before).some((line) => line.includes('"status":400')))
     expect(gateway.logged.filter((line) => line.includes('request failed'))).toEqual([])
+  })
+})
+
+describe('replies on one connection', () => {
+  /** More than systems keep for a reader. */
+  const LARGE = 'x'.repeat(32 * 1024 * 1024)
+  let release: () => void
+  let released: Promise<void>
+  const apps: Record<string, (request: Request) => Promise<Response> | Response> = {
+    '/soon': () => new Response('soon'),
+    '/later': () => released.then(() => new Response('later')),
+    '/body': async (request) => new Response(await request.text()),
+    '/refused': () => new Response('refused', { status: 413 }),
+    '/large': () => new Response(LARGE),
+    '/read': async (request) => {
+      await released
+      return new Response(await request.text())
+    },
+    '/streamed': () =>
+      new Response(
+        new ReadableStream({ pull: (controller) => controller.enqueue(Buffer.alloc(1 << 16, 'x')) }),
+      ),
+  }
+  const servers: Server[] = []
+  afterAll(() => {
+    for (const server of servers) server.close().closeAllConnections()
+  })
+
+  /** A server whose app does what the path says. */
+  async function serve(patience: Partial<Patience> = {}) {
+    ;({ promise: released, resolve: release } = Promise.withResolvers<void>())
+    const answered: string[] = []
+    const refused: number[] = []
+    const note = (_: string, { status }: Record<string, unknown>): void => void refused.push(Number(status))
+    const server = createGatewayServer({
+      async fetch(request) {
+        const { pathname } = new URL(request.url)
+        const response = await apps[pathname]?.(request)
+        answered.push(pathname)
+        return response ?? new Response(null, { status: 404 })
+      },
+      log: { debug: note, info: note, warn: note, error: note },
+      patience,
+    })
+    servers.push(server)
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    return {
+      server,
+      url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      /** Paths to which the app had its reply. */
+      answered,
+      /** Statuses of what the server refused by itself. */
+      refused,
+    }
+  }
+  const get = (path: string, headers = ''): string => `GET ${path} HTTP/1.1\r\nHost: a\r\n${headers}\r\n`
+  const chunked = (path: string): string =>
+    `PUT ${path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n`
+  const TUNNEL = 'CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n'
+  const statuses = (text: string): string[] =>
+    text.match(/HTTP\/1\.1 \d{3}/g)?.map((one) => one.slice(9)) ?? []
+
+  test.each([
+    ['a tunnel', TUNNEL, 400],
+    ['what is no request', 'no request\r\n\r\n', 400],
+    ['a request whose body is none', `${chunked('/body')}zz\r\n`, 400],
+    ['a request that does not end', `${chunked('/body')}1\r\n`, 408],
+  ])('%s waits until the request before it is answered', async (_, text, status) => {
+    const to = await serve()
+    const socket = await open(to)
+    socket.write(get('/later') + text)
+    await until(() => begun.has(endOf(socket) ?? socket))
+    // What Node's server does when the time is over, which a stalled test could not be sure to see in order.
+    const over = Object.assign(new Error('over'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' })
+    if (status === 408) to.server.emit('clientError', over, endOf(socket))
+    await until(() => to.refused.length > 0)
+    release()
+    expect(statuses(await heard(socket))).toEqual(['200', String(status)])
+    expect(to.refused).toEqual([status])
+  })
+
+  test.each([
+    ['first', get('/later') + get('/soon')],
+    ['last', get('/soon') + get('/later')],
+  ])('a request that takes longer than a reply may is answered when it comes %s', async (_, text) => {
+    const to = await serve({ replyMs: 50 })
+    const socket = await open(to)
+    const hearing = heard(socket)
+    socket.write(text)
+    await until(() => to.answered.includes('/soon'))
+    // By the end of another connection everything has happened that follows the app's reply.
+    await say(to, get('/soon', 'Connection: close\r\n'))
+    expect(endOf(socket)?.timeout || undefined).toBeUndefined()
+    release()
+    socket.write(get('/soon', 'Connection: close\r\n'))
+    expect(statuses(await hearing)).toEqual(['200', '200', '200'])
+  })
+
+  test.each([
+    ['', chunked('/refused')],
+    ['that is still being written', chunked('/large')],
+  ])('a body that turns out to be none gets no second reply after an early one %s', async (_, head) => {
+    const to = await serve()
+    const socket = await open(to)
+    socket.write(`${head}1\r\nx\r\n`)
+    await until(() => to.answered.length > 0)
+    socket.write('zz\r\n')
+    await until(() => to.refused.length > 0)
+    const [told = '', body = ''] = (await heard(socket)).split(/\r\n\r\n(.*)/s)
+    expect(statuses(told + body)).toHaveLength(1)
+    expect(body).toHaveLength(Number(/content-length: (\d+)/i.exec(told)?.[1]))
+  })
+
+  test('what follows the last request gets no reply', async () => {
+    const to = await serve()
+    const text = await say(to, `${get('/body', 'Connection: close\r\n')}no request\r\n\r\n`)
+    expect(statuses(text)).toEqual(['200'])
+  })
+
+  test.each([
+    ['of a large reply', get('/large')],
+    ['of a reply that is streamed', get('/streamed')],
+    ['of a large reply before a tunnel', get('/large') + TUNNEL],
+    ['of a large reply before what is no request', `${get('/large')}no request\r\n\r\n`],
+    ['of a large reply before a body that is none', `${get('/large')}${chunked('/read')}zz\r\n`],
+    ['of refusals', 'GET / HTTP/1.1\r\n\r\n'.repeat(60_000)],
+    ['of refusals of targets', 'GET * HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(60_000)],
+  ])('a client that reads nothing %s cannot keep the connection by sending on', async (_, text) => {
+    const to = await serve({ replyMs: 100 })
+    const socket = await open(to)
+    socket.write(text)
+    await until(() => begun.has(endOf(socket) ?? socket))
+    release()
+    const drip = setInterval(() => socket.write('x'), 10)
+    try {
+      await gone(socket)
+    } finally {
+      clearInterval(drip)
+      socket.destroy()
+    }
+  })
+
+  test('connections have a number', async () => {
+    const to = await serve()
+    expect(to.server.maxConnections).toBe(1000)
+    to.server.maxConnections = 1
+    const first = await open(to)
+    first.write(get('/soon'))
+    await once(first, 'data')
+    expect(await say(to, get('/soon'))).toBe('')
+    first.destroy()
   })
 })

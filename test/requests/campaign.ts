@@ -16,10 +16,30 @@ export interface Figures {
   replies: Record<string, number>
   /** Requests whose client had ended its side, which is taken for its leaving. */
   unanswered: number
+  /** Requests that were sent again because their connection had ended first; a lost reply looks the same. */
+  repeated: number
   /** By the time that the reply took, in milliseconds. */
   slowest: { ms: number; request: string; status: number | undefined }[]
   ms: number
 }
+
+/** What every campaign meets, many times: without it a gateway that refuses everything would pass. */
+export const USUAL = [
+  '200',
+  '400 malformed-request',
+  '400 invalid-header',
+  '400 invalid-id',
+  '400 invalid-query',
+  '401 unauthenticated',
+  '403 forbidden',
+  '404 not-found',
+  '405 method-not-allowed',
+  '415 unsupported-media-type',
+  '422 incomplete-representation',
+  '422 unsupported-field',
+  '422 validation-failed',
+  '429 rate-limited',
+]
 
 interface CampaignParts {
   url: string
@@ -81,10 +101,10 @@ export async function campaign({
     apinizer: controlOf(sandbox.apinizer),
   }
   const pool: Pool = { texts: [] }
-  const figures: Figures = { requests: 0, replies: {}, unanswered: 0, slowest: [], ms: 0 }
+  const figures: Figures = { requests: 0, replies: {}, unanswered: 0, repeated: 0, slowest: [], ms: 0 }
   const started = performance.now()
 
-  function count(draft: Draft, { replies, ms }: Heard): void {
+  function count(draft: Draft, { replies, repeated, ms }: Heard): void {
     figures.requests += draft.copies
     for (const { status, text } of replies) {
       const problem = /"type":"\/problems\/([a-z-]+)"/.exec(text)?.[1]
@@ -92,6 +112,7 @@ export async function campaign({
       figures.replies[told] = (figures.replies[told] ?? 0) + 1
     }
     figures.unanswered += draft.copies - replies.length
+    if (repeated) figures.repeated++
     if (ms > (figures.slowest.at(-1)?.ms ?? 0) || figures.slowest.length < SLOWEST) {
       const request = `${draft.method} ${draft.target.slice(0, 60)} (${draft.mutations.join(', ')})`
       const one = { ms: Math.round(ms), request, status: replies[0]?.status }
@@ -112,6 +133,9 @@ export async function campaign({
     const isOver = heard.replies.at(-1)?.headers.get('connection') === 'close'
     if (heard.replies.length < draft.copies && !isOver && !draft.halfClose)
       throw new Error('the connection ended without a reply')
+    // What is not a request as it should be may be taken for several.
+    if (heard.surplus > 0 && !draft.raw)
+      throw new Error(`${heard.surplus} bytes after the last reply, which was to ${draft.method}`)
     const faults = heard.replies.flatMap((reply) => judge(at, draft, reply))
     if (faults.length > 0) {
       const { status, text } = heard.replies[0] ?? { status: 0, text: '' }

@@ -13,6 +13,10 @@ export interface Heard {
   closed: boolean
   /** Neither happened in time. */
   silent: boolean
+  /** Bytes that came with the last reply and belong to none. */
+  surplus: number
+  /** It was said a second time, because the connection had ended before the first one was answered. */
+  repeated: boolean
   ms: number
 }
 
@@ -87,7 +91,8 @@ export function openLine(origin: string, replyMs: number) {
       const done = (how: { closed?: boolean; silent?: boolean }) => {
         clearTimeout(timer)
         on.off('data', onData).off('close', onClose).off('end', onClose)
-        resolve({ replies, closed: false, silent: false, ...how, ms: performance.now() - started })
+        const [surplus, ms] = [bytes.length, performance.now() - started]
+        resolve({ replies, closed: false, silent: false, surplus, repeated: false, ms, ...how })
       }
       const read = (ended: boolean) => {
         while (replies.length < methods.length) {
@@ -126,8 +131,9 @@ export function openLine(origin: string, replyMs: number) {
     async say(said: Said): Promise<Heard> {
       const isUsed = socket !== undefined && !socket.destroyed
       const heard = await sayOnce(said)
-      // A connection may end between two requests; on a fresh one there has to be a reply.
-      return isUsed && heard.closed && heard.replies.length === 0 ? sayOnce(said) : heard
+      // A connection may end between two requests; on a fresh one there has to be a reply, but to a client that left.
+      if (!isUsed || !heard.closed || heard.replies.length > 0 || said.halfClose) return heard
+      return { ...(await sayOnce(said)), repeated: true }
     },
     hangUp: () => void socket?.destroy(),
   }

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { type GatewayProcess, type Home, makeHome } from '../faults/gateway-process.ts'
-import { campaign, type Figures } from './campaign.ts'
+import { campaign, type Figures, USUAL } from './campaign.ts'
 import { full, scale, WHOLE } from './scale.ts'
 
 // Of its own, because its faults hit whoever comes next.
@@ -43,6 +43,7 @@ function joined(all: readonly Figures[]): Figures {
     requests: sum(({ requests }) => requests),
     replies,
     unanswered: sum(({ unanswered }) => unanswered),
+    repeated: sum(({ repeated }) => repeated),
     slowest: all
       .flatMap(({ slowest }) => slowest)
       .toSorted((a, b) => b.ms - a.ms)
@@ -71,6 +72,11 @@ test('every reply to any request is a documented one', { timeout: 2 * scale.camp
   }
   const figures = joined(parts)
   expect(figures.requests).toBeGreaterThanOrEqual(scale.requests)
+  expect(Object.keys(figures.replies)).toEqual(expect.arrayContaining([...USUAL, '431 headers-too-large']))
+  expect(figures.replies['200']).toBeGreaterThan(figures.requests / 5)
+  // Few clients leave, and the gateway ends no connection that it has not said it would end.
+  expect(figures.unanswered).toBeLessThan(figures.requests / 100)
+  expect(figures.repeated).toBe(0)
   expect((await fetch(`${gateway.url}/health/live`)).status).toBe(200)
   if (!full) return
   const megabytes = resident.map((bytes) => Math.round(bytes / 2 ** 20))

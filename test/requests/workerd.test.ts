@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import type { Running } from '../faults/gateway-process.ts'
 import { makeWorkerHome, type WorkerHome } from '../faults/worker-home.ts'
-import { campaign } from './campaign.ts'
+import { campaign, USUAL } from './campaign.ts'
 import { full, scale } from './scale.ts'
 
 // Of its own, because its faults hit whoever comes next.
@@ -34,6 +34,11 @@ test('every reply to any request is a documented one', { timeout: 2 * scale.camp
     seed: scale.seed * 100_000,
   })
   expect(figures.requests).toBeGreaterThanOrEqual(REQUESTS)
+  expect(Object.keys(figures.replies)).toEqual(expect.arrayContaining(USUAL))
+  expect(figures.replies['200']).toBeGreaterThan(figures.requests / 5)
+  expect(figures.unanswered).toBe(0)
+  // The proxy before it may end a connection between two requests.
+  expect(figures.repeated).toBeLessThan(figures.requests / 100)
   expect((await fetch(`${worker.url}/health/live`)).status).toBe(200)
   if (full) console.log(JSON.stringify(figures, null, 1))
 })
