@@ -10,8 +10,8 @@ export default defineConfig({
     globalSetup: ['./test/sandbox-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    // Many tests wait for a provider or a deadline; on two cores the default is one worker.
-    maxWorkers: 2,
+    // Many tests wait for a provider or a deadline; on two cores the default is one worker, and two leave them half idle.
+    maxWorkers: 3,
     projects: [
       { extends: true, test: { name: 'adapters', include: ['test/adapters/*.test.ts'] } },
       { extends: true, test: { name: 'gateway', include: ['test/gateway/*.test.ts'] } },
