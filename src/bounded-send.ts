@@ -14,7 +14,12 @@ const ATTEMPT_SHARE = 0.6
 /** Requests that may wait. */
 const WAITING = 256
 
-const NO_SLOT = heldBack('upstream-unavailable', 1000, 'too many requests to the provider are under way')
+const NO_SLOT = heldBack(
+  'upstream-unavailable',
+  1000,
+  true,
+  'too many requests to the provider are under way',
+)
 
 /**
  * At most as many requests under way as there are slots; the others wait here. A runtime that runs out of connections

@@ -52,7 +52,12 @@ export function createBreaker(connection: string, log: Log): Breaker {
     const ms = pausedUntil - performance.now()
     // While a trial runs the library would make others wait for its end, however late that is.
     if (ms <= 0 && policy.state === CircuitState.Open) return undefined
-    return heldBack('upstream-unavailable', Math.max(0, ms), 'the provider fails, so that nothing was sent')
+    return heldBack(
+      'upstream-unavailable',
+      Math.max(0, ms),
+      false,
+      'the provider fails, so that nothing was sent',
+    )
   }
 
   return {

@@ -28,7 +28,7 @@ export function sendWithin(
   return async (request, deadline) => {
     const turn = await budgetOf(request.method).take(deadline)
     if (typeof turn === 'number') {
-      return heldBack('upstream-rate-limited', turn, 'the provider’s rate limit leaves no room in time')
+      return heldBack('upstream-rate-limited', turn, true, 'the provider’s rate limit leaves no room in time')
     }
     let answer: Answer | undefined
     try {

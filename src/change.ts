@@ -332,8 +332,9 @@ const failure = ({ problem, outcome }: Finding, changeId: string): Problem => ({
 /** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
 function answerOf(finding: Finding, reply: ChangeReply): StoredAnswer | 'release' | undefined {
   if (finding.outcome === 'applied') return { reply }
-  // A spent rate limit says "later", so the same key must be good later.
-  if (finding.outcome === 'not_sent' || finding.problem?.slug === 'upstream-rate-limited') return 'release'
+  // A spent rate limit says "later", and a refused token says nothing of the change: the same key must be good later.
+  const isPassing = finding.problem?.slug === 'upstream-rate-limited' || finding.status === 401
+  if (finding.outcome === 'not_sent' || (finding.outcome === 'rejected' && isPassing)) return 'release'
   return finding.outcome === 'rejected' ? { problem: failure(finding, reply.changeId) } : undefined
 }
 

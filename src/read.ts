@@ -48,7 +48,7 @@ export const toProblem = ({
   ...(errors && { errors }),
 })
 
-/** `later` where the provider did not look at the request: it is out of patience, or the gateway kept the request. */
+/** `later` where the provider is well and did not look at the request: its patience is spent, or others were before. */
 export type ReadBack<K extends Kind> =
   | { ok: true; value: Current<K> }
   | { ok: false; problem: Problem; later: boolean }
@@ -74,7 +74,7 @@ export async function readBack<K extends Kind>(
         : { ok: false, problem: toProblem(verdict.parsed.refusal), later: false }
     }
     const isHeld = verdict.kind === 'not_sent' && verdict.held !== undefined
-    const later = isHeld || verdict.kind === 'throttled'
+    const later = verdict.kind === 'throttled' || (isHeld && verdict.held?.crowded === true)
     const refused = { ok: false as const, problem: problemOf(verdict), later }
     if (verdict.kind === 'refused' || isHeld || attempt === MAX_ATTEMPTS) return refused
     const wait = verdict.kind === 'throttled' ? verdict.waitMs : backoffMs(attempt)

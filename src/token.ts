@@ -146,7 +146,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
         // A millisecond more, for timers may be early.
         if (slept || coolMs > SHORT || !(await deadline.sleep(Math.ceil(coolMs) + 1))) {
           const detail = 'the provider’s token endpoint failed a moment ago'
-          return { ok: false, unanswered: heldBack('upstream-unavailable', coolMs, detail) }
+          return { ok: false, unanswered: heldBack('upstream-unavailable', coolMs, false, detail) }
         }
       }
       refused = undefined

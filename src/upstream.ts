@@ -28,15 +28,20 @@ export interface HeldBack {
   received: false
   sent: false
   detail: string
-  held: { problem: 'upstream-rate-limited' | 'upstream-unavailable'; ms: number }
+  held: {
+    problem: 'upstream-rate-limited' | 'upstream-unavailable'
+    ms: number
+    /** The provider is well, and others are before this request. */
+    crowded: boolean
+  }
 }
 
-export const heldBack = (problem: HeldBack['held']['problem'], ms: number, detail: string): HeldBack => ({
-  received: false,
-  sent: false,
-  detail,
-  held: { problem, ms },
-})
+export const heldBack = (
+  problem: HeldBack['held']['problem'],
+  ms: number,
+  crowded: boolean,
+  detail: string,
+): HeldBack => ({ received: false, sent: false, detail, held: { problem, ms, crowded } })
 
 const UTF_8 = new TextDecoder()
 

@@ -65,10 +65,13 @@ export function historyExport<T extends { id: string }>(
   const silent: string[] = []
   const touches = (connection: string): boolean => mayHear(caller, connection)
 
+  /** Aborted when whoever receives it has left. */
+  const gone = new AbortController()
+
   async function nextLines(): Promise<string> {
     let lines = ''
     // Where the caller may see nothing of a batch, the next one is read.
-    while (lines === '' && more && left > 0) {
+    while (lines === '' && more && left > 0 && !gone.signal.aborted) {
       const part = await read({
         ...(before !== undefined && { before }),
         limit: BATCH,
@@ -96,6 +99,7 @@ export function historyExport<T extends { id: string }>(
         begun = true
         try {
           const lines = await nextLines()
+          if (gone.signal.aborted) return
           const ends = !more || left === 0
           const text = head + lines + (ends ? ending(format, silent) : '')
           if (text !== '') controller.enqueue(encoder.encode(text))
@@ -107,7 +111,7 @@ export function historyExport<T extends { id: string }>(
         }
       },
       cancel() {
-        more = false
+        gone.abort()
       },
     },
     { highWaterMark: 0 },

@@ -172,6 +172,27 @@ describe('a stream', () => {
     expect(history.reads).toHaveLength(length)
   })
 
+  test('that its reader leaves in the middle of a slice ends with it, and that is no fault', async () => {
+    const history = slices(1000)
+    const read = Promise.withResolvers<void>()
+    const slow = {
+      ...history,
+      read: async (page: Parameters<typeof history.read>[0]) => {
+        await read.promise
+        return history.read(page)
+      },
+      show: () => undefined,
+    }
+    const reader = readerOf(historyExport(context, NDJSON, ['id'], slow))
+    const first = reader.read()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    await reader.cancel()
+    read.resolve()
+    await first
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    expect([history.reads.length, logged.length]).toEqual([1, 0])
+  })
+
   test('goes on from the last row of the slice before', async () => {
     const history = slices(3)
     const text = await historyExport(context, NDJSON, ['id'], history).text()

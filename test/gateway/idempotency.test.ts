@@ -61,6 +61,16 @@ describe('the same key again', () => {
     expect(await eventsOf(`discue:${id}`)).toHaveLength(2)
   })
 
+  test('is good again after the gateway’s own sign-in was refused', async () => {
+    const [id, key] = [await mintDiscue(), freshId()]
+    await providers().discue.fault({ status: 401 }, { match: { method: 'PUT', path: id } })
+    const first = await put(`/credentials/discue:${id}`, { name: `a.${id}` }, withKey(key))
+    expect(problem(first)).toEqual([502, '/problems/upstream-unauthorized'])
+    const second = await put(`/credentials/discue:${id}`, { name: `a.${id}` }, withKey(key))
+    expect([second.status, replayed(second)]).toEqual([200, null])
+    expect(await appliedTo(providers().discue, id)).toBe(1)
+  })
+
   test('with another body or mode is 422', async () => {
     const [id, key] = [await mintDiscue(), freshId()]
     await put(`/credentials/discue:${id}`, { name: `a.${id}` }, withKey(key))

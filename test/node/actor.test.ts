@@ -127,3 +127,10 @@ test('gives to a person what the provider has answered and does not prove', asyn
   await newActor('unproven', provider(answer(404, { errors: [] })).send).recover()
   expect(stateOf(change)).toBe('needs_attention')
 })
+
+test('gives to a person what a provider that is down cannot prove, asked or held back', async () => {
+  const changes = [await cutOff('down')]
+  while (changes.length < 8) changes.push(await cutOff('down'))
+  await newActor('down', provider({ received: false, sent: true, detail: 'silence' }).send).recover()
+  expect(changes.map(stateOf)).toEqual(changes.map(() => 'needs_attention'))
+})

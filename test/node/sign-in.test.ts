@@ -195,7 +195,7 @@ describe('an endpoint that fails', () => {
 
 test('what the budget holds back was no failure', async () => {
   const { endpoint, signIn } = setUp()
-  const held = heldBack('upstream-rate-limited', 30_000, 'no room')
+  const held = heldBack('upstream-rate-limited', 30_000, true, 'no room')
   endpoint.answer = () => held
   expect(await signIn()).toEqual({ ok: false, unanswered: held })
   endpoint.answer = () => endpoint.token(7200)
