@@ -164,7 +164,7 @@ async function timeExport({ url, pid }: Program, events: number) {
   let lines = 0
   let early = 0
   let most = 0
-  for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+  for await (const chunk of body?.values() ?? []) {
     for (let at = chunk.indexOf(10); at !== -1; at = chunk.indexOf(10, at + 1)) lines += 1
     const { now } = memoryOf(pid)
     if (lines < events / 10) early = Math.max(early, now)

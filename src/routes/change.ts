@@ -99,7 +99,7 @@ const denied = (
 
 /** The change's record, if the caller can see its resource at all. */
 async function find(
-  { history }: ChangeRouteParts,
+  { config, history }: ChangeRouteParts,
   caller: Caller,
   id: string,
 ): Promise<Result<ChangeRecord>> {
@@ -108,8 +108,13 @@ async function find(
   const touches = (name: string) => mayHear(caller, name)
   const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [], touches })
   const [record] = rows
-  if (!record || !touches(record.connection))
-    return unanswered.length > 0 ? SILENT : refuse('not-found', ABSENT)
+  if (!record || !touches(record.connection)) {
+    if (unanswered.length > 0) return SILENT
+    // What may stand where the caller hears nothing is denied to it, whether it is there or not.
+    return [...config.connections.keys()].every(touches)
+      ? refuse('not-found', ABSENT)
+      : deny('not-found', ABSENT)
+  }
   return isVisible(caller, record.kind, record.resource) ? ok(record) : denied('not-found', ABSENT, record)
 }
 

@@ -270,11 +270,16 @@ describe('a caller that is known', () => {
   test('finds nothing at another’s change, as if nothing were there', async () => {
     const cells = withTarget('change')
     const missing = cells.map(atAbsent)
+    // The connection is none of the caller's, so it is not asked whether it has the change.
+    const unheard = (request: DocumentedRequest) => ({
+      ...request,
+      target: { ...(request.target as Target), connection: '_gateway' },
+    })
     expectAlike([
       await expectDenied(cells, 'clerk', keyed(keys.clerk), absent),
-      // Its connection is none of the caller's, so it is not asked for the change: nothing was denied.
-      await expectRefused(cells, keyed(keys.narrow), 404, 'not-found'),
-      // Nobody is denied what there never was: it is no refusal of the caller.
+      await expectDenied(cells.map(unheard), 'narrow', keyed(keys.narrow), absent),
+      await expectDenied(missing.map(unheard), 'narrow', keyed(keys.narrow), absent),
+      // Nobody who hears of everything is denied what there never was: it is no refusal of the caller.
       await expectRefused(missing, keyed(keys.clerk), 404, 'not-found'),
       await expectRefused(missing, admin, 404, 'not-found'),
     ])
