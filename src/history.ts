@@ -1,5 +1,6 @@
 import type { AuditEvent } from './ledger/event.ts'
-import type { ChangeFilter, ChangeRecord, EventFilter, Slice } from './ledger/ledger.ts'
+import type { ChangeRecord } from './ledger/ledger.ts'
+import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
 
 /** What several stores answered together, newest first. */
 export interface Gathered<T> extends Slice<T> {

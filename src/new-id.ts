@@ -31,3 +31,12 @@ export function newId(): string {
   }
   return uuidv7({ random, msecs, seq })
 }
+
+/** The time in a UUIDv7's first 48 bits (RFC 9562 §5.7), in epoch milliseconds. */
+export const timeOf = (id: string): number => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
+
+/** The smallest id of a point in time, so that a time filter is a range of the id's index. */
+export const firstIdAt = (instant: string): string => {
+  const hex = Date.parse(instant).toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}`
+}

@@ -1,7 +1,7 @@
 import type { Config } from './config.ts'
 import { Deadline } from './deadline.ts'
 import { type Gathered, type History, mergeSlices, type Scope } from './history.ts'
-import type { Slice } from './ledger/ledger.ts'
+import type { Slice } from './ledger/lists.ts'
 import type { Log } from './log.ts'
 import { GATEWAY } from './resource-id.ts'
 import type { Env } from './worker-environment.ts'

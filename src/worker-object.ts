@@ -8,15 +8,8 @@ import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
 import type { AuditEvent } from './ledger/event.ts'
-import {
-  type ChangeFilter,
-  type ChangeRecord,
-  type EventFilter,
-  type Ledger,
-  openLedger,
-  registerAuditKey,
-  type Slice,
-} from './ledger/ledger.ts'
+import { type ChangeRecord, type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
+import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
 import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
 import * as schema from './ledger/schema.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'

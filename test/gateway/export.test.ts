@@ -130,7 +130,7 @@ test('a CSV keeps values whole, and none of them is a formula', async () => {
 
 describe('a stream', () => {
   const rule = { actions: ['audit'], kinds: ['credential'], ids: ['*'], fields: ['*'] }
-  const caller = { name: 'test', keyId: 'test', allow: [rule], limit: undefined } as unknown as Caller
+  const caller = { name: 'test', keyId: 'test', allow: [rule], limit: undefined } as Caller
   const context = { caller, query: {}, requestId: 'r' } as CallerContext
   const logged: Record<string, unknown>[] = []
   const unheard = (): void => {}
@@ -154,21 +154,23 @@ describe('a stream', () => {
       },
     }
   }
+  /** Time for what must not happen; nothing that must happen is waited for with it. */
+  const aWhile = () => new Promise((resolve) => setTimeout(resolve, 50))
   const readerOf = (response: Response) =>
     (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream()).getReader()
 
   test('reads no further than its reader has come, and nothing after it has left', async () => {
     const history = slices(1000)
     const response = historyExport(context, NDJSON, ['id'], history)
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await aWhile()
     expect(history.reads).toHaveLength(0)
     const reader = readerOf(response)
     await reader.read()
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await aWhile()
     expect(history.reads.length).toBeLessThan(5)
     await reader.cancel()
     const { length } = history.reads
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await aWhile()
     expect(history.reads).toHaveLength(length)
   })
 
@@ -185,11 +187,12 @@ describe('a stream', () => {
     }
     const reader = readerOf(historyExport(context, NDJSON, ['id'], slow))
     const first = reader.read()
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await aWhile()
     await reader.cancel()
     read.resolve()
     await first
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await expect.poll(() => history.reads.length).toBe(1)
+    await aWhile()
     expect([history.reads.length, logged.length]).toEqual([1, 0])
   })
 
