@@ -10,6 +10,8 @@ export default defineConfig({
     globalSetup: ['./test/sandbox-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // What a test waits for comes in its own time: a second, the default, is short on a machine that is busy.
+    expect: { poll: { timeout: 10_000 } },
     // Many tests wait for a provider or a deadline; on two cores the default is one worker, and two leave them half idle.
     maxWorkers: 3,
     projects: [

@@ -165,7 +165,7 @@ describe('after everything that can be done with a secret', () => {
       (await controls.apinizer.requests()).some(
         ({ method, path }) => method === 'PUT' && path.includes(project),
       )
-    await expect.poll(isSeen, { timeout: 10_000 }).toBe(true)
+    await expect.poll(isSeen).toBe(true)
   }
   const sha256OfSecret = createHash('sha256').update(secret).digest('hex')
 
@@ -616,7 +616,7 @@ describe('after everything that can be done with a secret', () => {
       other.exec('ROLLBACK')
       other.close()
     }
-    await expect.poll(async () => (await put(path, body)).status, { timeout: 10_000 }).toBe(200)
+    await expect.poll(async () => (await put(path, body)).status).toBe(200)
     expect(foundIn(folder, search)).toEqual({})
     expect(gateway.logged.flatMap(search)).toEqual([])
   })

@@ -192,7 +192,7 @@ describe('the gateway', () => {
     held.release()
     expect(provider.arrived).not.toContain(id)
     expect(events(id)).toEqual([])
-    await expect.poll(async () => (await put(id)).status, { timeout: 10_000 }).toBe(200)
+    await expect.poll(async () => (await put(id)).status).toBe(200)
   })
 
   test('of a provider that can be read only reads then', async () => {
@@ -234,7 +234,7 @@ describe('the gateway', () => {
     expect(await storyOf(id)).toEqual([['intent', null]])
     held.release()
 
-    await expect.poll(async () => (await put(other)).status, { timeout: 10_000 }).toBe(200)
+    await expect.poll(async () => (await put(other)).status).toBe(200)
     expect(await storyOf(id)).toEqual([
       ['intent', null],
       ['outcome', 'applied'],

@@ -362,7 +362,7 @@ describe('a start that succeeds', () => {
     }).end(JSON.stringify({ name: `example.com/${id}` }))
     const answered = once(sent, 'response') as Promise<[IncomingMessage]>
     const isUnderWay = async () => (await discue.requests()).some(({ path }) => path.includes(id))
-    await expect.poll(isUnderWay, { timeout: 10_000 }).toBe(true)
+    await expect.poll(isUnderWay).toBe(true)
     const stopped = gateway.stop()
     const [reply] = await answered
     expect(reply.resume().statusCode).toBe(200)

@@ -106,7 +106,7 @@ describe('an object', () => {
   test('that is lost in the middle of a change leaves an unknown one, and its successor settles it', async () => {
     const key = await mintCommerceLayer('roles', { name: 'Before' })
     const { commerceLayer } = providers()
-    await commerceLayer.fault({ delayAfterMs: 2000 }, { match: { method: 'PATCH', path: key } })
+    await commerceLayer.fault({ delayAfterMs: 5000 }, { match: { method: 'PATCH', path: key } })
     const reply = put(`/roles/commerce-layer:${key}`, { name: 'After' })
     const applied = async () => (await commerceLayer.state('roles', key)).attributes.name
     await expect.poll(applied).toBe('After')
@@ -134,7 +134,7 @@ describe('an object', () => {
     }
     const list = (path: string) => get(`${path}?resource=discue:${key}`)
     await expect
-      .poll(() => list('/audit'), { timeout: 10_000 })
+      .poll(() => list('/audit'))
       .toMatchObject({
         status: 200,
         body: { ...missing, data: [{ outcome: 'applied' }, { type: 'intent' }] },
@@ -243,7 +243,7 @@ describe('an object', () => {
     // An answer stands for a second.
     const ready = async () => (await gatewayFetch('/health/ready')).json()
     await expect
-      .poll(ready, { timeout: 5000 })
+      .poll(ready)
       .toMatchObject({ status: 'unavailable', reasons: [expect.stringContaining('AUDIT_KEY')] })
   })
 
@@ -252,7 +252,7 @@ describe('an object', () => {
       state.blockConcurrencyWhile(() => pause(6000)),
     )
     const asked = () => get('/providers', { key: keys.limited })
-    await expect.poll(async () => (await asked()).headers.get('ratelimit'), { timeout: 5000 }).toBeNull()
+    await expect.poll(async () => (await asked()).headers.get('ratelimit')).toBeNull()
     for (let n = 0; n < 4; n++) expect((await asked()).status).toBe(200)
     await silent
     expect((await asked()).headers.get('ratelimit')).not.toBeNull()
