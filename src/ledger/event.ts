@@ -50,24 +50,38 @@ export interface AuditEvent {
 export const GENESIS = '0'.repeat(64)
 
 /** SHA-256 over the previous hash and the event's canonical form (RFC 8785), both as UTF-8 text; lower-case hex. */
-export function hashOf({ previous, hash: _, ...rest }: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
-  return hash('sha256', previous + canonical(rest), 'hex')
+export function hashOf(event: Omit<AuditEvent, 'hash'> & { hash?: string }): string {
+  // Undefined members have no JSON form. Taking them out by a rest pattern is several times slower.
+  const body = canonical({ ...event, previous: undefined, hash: undefined })
+  return hash('sha256', event.previous + body, 'hex')
 }
 
 type Row = typeof audit.$inferSelect
 
-export function toRow(event: AuditEvent): Row {
-  const { actor, fields, upstream, refusal, ...same } = event
-  return {
-    ...same,
-    actor: actor?.caller ?? null,
-    actorKey: actor?.key ?? null,
-    actorAddress: actor?.address ?? null,
-    fields: canonical(fields),
-    upstream: upstream === null ? null : canonical(upstream),
-    refusal: refusal ? canonical(refusal) : null,
-  }
-}
+/** Member by member: a rest pattern would be several times slower. */
+export const toRow = (event: AuditEvent): Row => ({
+  connection: event.connection,
+  seq: event.seq,
+  id: event.id,
+  at: event.at,
+  type: event.type,
+  changeId: event.changeId,
+  actor: event.actor?.caller ?? null,
+  actorKey: event.actor?.key ?? null,
+  actorAddress: event.actor?.address ?? null,
+  alias: event.alias,
+  kind: event.kind,
+  resource: event.resource,
+  fields: JSON.stringify(event.fields),
+  widens: event.widens,
+  reason: event.reason,
+  requestId: event.requestId,
+  outcome: event.outcome,
+  upstream: event.upstream === null ? null : JSON.stringify(event.upstream),
+  refusal: event.refusal ? JSON.stringify(event.refusal) : null,
+  previous: event.previous,
+  hash: event.hash,
+})
 
 export function toEvent(row: Row): AuditEvent {
   const { actor, actorKey, actorAddress, fields, upstream, refusal, ...same } = row
