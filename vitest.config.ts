@@ -17,13 +17,20 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: 'adapters', include: ['test/adapters/*.test.ts'] } },
       { extends: true, test: { name: 'gateway', include: ['test/gateway/*.test.ts'] } },
-      { extends: true, test: { name: 'node', include: ['test/node/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'node',
+          include: ['test/node/*.test.ts'],
+          globalSetup: ['./tools/build.ts'],
+        },
+      },
       {
         extends: true,
         test: {
           name: 'faults',
           include: ['test/faults/*.test.ts'],
-          globalSetup: ['./test/faults/worker-bundle.ts'],
+          globalSetup: ['./tools/build.ts', './test/faults/worker-bundle.ts'],
         },
       },
       {
@@ -31,7 +38,7 @@ export default defineConfig({
         test: {
           name: 'requests',
           include: ['test/requests/*.test.ts'],
-          globalSetup: ['./test/faults/worker-bundle.ts'],
+          globalSetup: ['./tools/build.ts', './test/faults/worker-bundle.ts'],
         },
       },
       { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },

@@ -1,5 +1,6 @@
 import { statfsSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, release, tmpdir, totalmem, type } from 'node:os'
+import build from '../tools/build.ts'
 import { workerd } from '../tools/worker-process.ts'
 import { audit } from './audit.ts'
 import { discipline } from './discipline.ts'
@@ -29,6 +30,7 @@ if (unknown.length > 0) {
   process.exit(1)
 }
 
+await build()
 const figures: Figure[] = []
 for (const [name, bench] of Object.entries(benches)) {
   if (named.length > 0 && !named.includes(name)) continue

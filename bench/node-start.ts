@@ -12,12 +12,10 @@ const STARTS = 15
 const READY_MS = 500
 const IDLE_MB = 120
 
-/** After which the compiled code of a first start is kept, and memory has come to rest. Milliseconds. */
+/** After which memory has come to rest. Milliseconds. */
 const REST = 3000
 
-const COMPILED = new URL('../node_modules/.cache/credential-gateway', import.meta.url)
-
-export const nodeStart: Bench = async (tell) => {
+export const nodeStart: Bench = async () => {
   const folder = mkdtempSync(join(tmpdir(), 'bench-'))
   const env = gatewayEnvironment(folder, 'http://127.0.0.1:9')
   async function start(rest: number) {
@@ -35,9 +33,6 @@ export const nodeStart: Bench = async (tell) => {
     }
   }
   try {
-    rmSync(COMPILED, { recursive: true, force: true })
-    const first = await start(REST)
-    tell(`the first start took ${first.readyMs.toFixed(0)} ms`)
     const starts = []
     for (let n = 0; n < STARTS; n++) starts.push(await start(0))
     const idle = await start(REST)
@@ -58,11 +53,6 @@ export const nodeStart: Bench = async (tell) => {
           starts.map(({ cpuMs }) => cpuMs),
           0.5,
         ).toFixed(0)} ms`,
-      },
-      {
-        bench,
-        what: 'the very first start after an installation, without compiled code',
-        measured: `${first.readyMs.toFixed(0)} ms`,
       },
       {
         bench,

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Sandbox } from '../../sandbox/server.ts'
+import { PROGRAM } from '../../tools/build.ts'
 import { configuration, environment } from '../configuration.ts'
 import type { Json } from '../sandbox-calls.ts'
 import { campaignMs } from './scale.ts'
@@ -14,7 +15,6 @@ import { campaignMs } from './scale.ts'
 export const AUDIT_KEY = randomBytes(32).toString('base64')
 
 export const programOf = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
-const GATEWAY = programOf('../../src/node.ts')
 
 export interface Ending {
   code: number | null
@@ -112,12 +112,12 @@ export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home
     const bounds = { timeout: longestLife, killSignal: 'SIGKILL' } as const
     // `exec`: the shell's place is taken by the gateway, so that signals and the process id are the gateway's own.
     const child = prelude
-      ? spawn('sh', ['-c', `${prelude}; exec "$0" "$1"`, process.execPath, GATEWAY], {
+      ? spawn('sh', ['-c', `${prelude}; exec "$0" "$1"`, process.execPath, PROGRAM], {
           env,
           stdio,
           ...bounds,
         })
-      : spawn(process.execPath, [GATEWAY], { env, stdio, ...bounds })
+      : spawn(process.execPath, [PROGRAM], { env, stdio, ...bounds })
     children.add(child)
     let said = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))

@@ -1,13 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type IncomingMessage, request } from 'node:http'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { PROGRAM } from '../../tools/build.ts'
 import { configuration, environment, keys } from '../configuration.ts'
 import { controlOf, type Json } from '../sandbox-calls.ts'
 
@@ -48,7 +49,7 @@ interface Running {
 
 /** Runs one of the project's programs. It has the environment that is given here and nothing else, and a bounded life. */
 function run(program: string, env: Record<string, string>, args: string[] = []): Running {
-  const child = spawn(process.execPath, [entry(program), ...args], {
+  const child = spawn(process.execPath, [program, ...args], {
     cwd: folder,
     // Compiled code is kept between the starts of this suite, which has many.
     env: { NODE_COMPILE_CACHE: join(folder, 'compiled'), ...env },
@@ -77,7 +78,7 @@ const good = (document: object = configuration(inject('sandbox'))): Record<strin
 
 /** The lines of a start that is refused: on standard error, with exit code 1, and nothing on standard output. */
 async function faultsOf(env: Record<string, string>): Promise<string[]> {
-  const { printed, ended } = run('src/node.ts', env)
+  const { printed, ended } = run(PROGRAM, env)
   expect(await ended).toEqual({ code: 1, signal: null })
   expect(printed.out).toBe('')
   return printed.err.trimEnd().split('\n')
@@ -92,7 +93,7 @@ interface Started extends Running {
 }
 
 async function started(env: Record<string, string>): Promise<Started> {
-  const running = run('src/node.ts', env)
+  const running = run(PROGRAM, env)
   const { child, printed, ended } = running
   const log = () =>
     printed.out
@@ -335,6 +336,14 @@ describe('a start that succeeds', () => {
     await expect(fetch(`${gateway.url}/health/live`)).rejects.toThrow('fetch failed')
   })
 
+  test('brings its OpenAPI document and the script of the API reference', async () => {
+    const gateway = await started(good())
+    const fetched = async (path: string) => (await fetch(new URL(path, gateway.url))).text()
+    expect((await fetched('/docs/reference.js')).length).toBeGreaterThan(1e6)
+    expect(await fetched('/openapi.yaml')).toBe(readFileSync(entry('openapi.yaml'), 'utf8'))
+    await gateway.stop()
+  })
+
   test('keeps its database to itself until it ends', async () => {
     const env = good()
     const gateway = await started(env)
@@ -371,7 +380,7 @@ describe('a start that succeeds', () => {
 
   test('is as quiet as it was told to be', async () => {
     const port = await freePort()
-    const quiet = run('src/node.ts', { ...good(), LOG_LEVEL: 'error', PORT: String(port) })
+    const quiet = run(PROGRAM, { ...good(), LOG_LEVEL: 'error', PORT: String(port) })
     const isUp = () =>
       fetch(`http://127.0.0.1:${port}/health/live`).then(
         ({ ok }) => ok,
@@ -420,7 +429,7 @@ describe('another audit key on the same database', () => {
 
 describe('the demonstration', () => {
   test('makes the five changes, sees the sixth refused, and ends by itself', async () => {
-    const { printed, ended } = run('demo/main.ts', {}, ['--once'])
+    const { printed, ended } = run(entry('demo/main.ts'), {}, ['--once'])
     expect(await ended).toEqual({ code: 0, signal: null })
     expect(printed.err).toBe('')
     const [header, ...sections] = printed.out.split(/^(?=\d\. )/m)
