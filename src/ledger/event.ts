@@ -83,13 +83,24 @@ export const toRow = (event: AuditEvent): Row => ({
   hash: event.hash,
 })
 
-export function toEvent(row: Row): AuditEvent {
-  const { actor, actorKey, actorAddress, fields, upstream, refusal, ...same } = row
-  return {
-    ...same,
-    actor: actor === null ? null : { caller: actor, key: actorKey, address: actorAddress },
-    fields: JSON.parse(fields) as AuditEvent['fields'],
-    upstream: upstream === null ? null : (JSON.parse(upstream) as Json),
-    ...(refusal !== null && { refusal: JSON.parse(refusal) as NonNullable<AuditEvent['refusal']> }),
-  }
-}
+export const toEvent = (row: Row): AuditEvent => ({
+  connection: row.connection,
+  seq: row.seq,
+  id: row.id,
+  at: row.at,
+  type: row.type,
+  changeId: row.changeId,
+  alias: row.alias,
+  kind: row.kind,
+  resource: row.resource,
+  widens: row.widens,
+  reason: row.reason,
+  requestId: row.requestId,
+  outcome: row.outcome,
+  previous: row.previous,
+  hash: row.hash,
+  actor: row.actor === null ? null : { caller: row.actor, key: row.actorKey, address: row.actorAddress },
+  fields: JSON.parse(row.fields) as AuditEvent['fields'],
+  upstream: row.upstream === null ? null : (JSON.parse(row.upstream) as Json),
+  ...(row.refusal !== null && { refusal: JSON.parse(row.refusal) as NonNullable<AuditEvent['refusal']> }),
+})
