@@ -59,7 +59,8 @@ export function hashOf(event: Omit<AuditEvent, 'hash'> & { hash?: string }): str
 type Row = typeof audit.$inferSelect
 
 /** Member by member: a rest pattern would be several times slower. */
-export const toRow = (event: AuditEvent): Row => ({
+export const toRow = (event: AuditEvent, position: number): Row => ({
+  position,
   connection: event.connection,
   seq: event.seq,
   id: event.id,

@@ -1,6 +1,6 @@
 import { and, desc, eq, gt, gte, inArray, lt, type SQL, sql } from 'drizzle-orm'
 import type { AnySQLiteColumn } from 'drizzle-orm/sqlite-core'
-import { firstIdAt } from '../new-id.ts'
+import { firstIdAt, firstPosition, timeOf } from '../new-id.ts'
 import { type AuditEvent, type EventType, type Outcome, toEvent } from './event.ts'
 import type { ChangeRecord, ChangeState, Db } from './ledger.ts'
 import * as schema from './schema.ts'
@@ -74,6 +74,12 @@ interface Stop {
   stopped: true
 }
 
+/** The positions that ids from `from` on and before `before` can have: an id tells its millisecond, and no more. */
+const positionsOf = (from: string, before: string) => ({
+  lowest: from === OLDEST ? 0 : firstPosition(timeOf(from)),
+  above: before === NEWEST ? Number.MAX_SAFE_INTEGER : firstPosition(timeOf(before) + 1),
+})
+
 /** The rows of a range; as much of it as one slice may go through. */
 function* inParts<T extends { id: string }>(
   { rows, window }: Range<T>,
@@ -86,10 +92,10 @@ function* inParts<T extends { id: string }>(
       yield { id: before, stopped: true }
       return undefined
     }
-    const end = window?.get({ ...values, before })?.id ?? OLDEST
+    const end = window?.get({ ...values, before, ...positionsOf(oldest, before) })?.id ?? OLDEST
     const from = end > oldest ? end : oldest
     for (;;) {
-      const found = rows.all({ ...values, before, from, limit })
+      const found = rows.all({ ...values, before, from, ...positionsOf(from, before), limit })
       yield* found
       if (found.length < limit) break
       before = found.at(-1)?.id ?? ''
@@ -142,8 +148,8 @@ export function openLists(db: Db): Lists {
   const plain = (column: AnySQLiteColumn): SQL => sql`+${column}`
 
   /**
-   * Prepares the list of what fits `chosen`, which has an index that goes on in the order of the ids, so that nothing is
-   * sorted, and `others` too.
+   * Prepares the list of what fits `chosen`, which has an index that goes on in the order of the ids, or of the positions
+   * of events, so that nothing is sorted, and `others` too.
    */
   function rangeOf<T extends typeof audit | typeof changes>(
     table: T,
@@ -151,19 +157,22 @@ export function openLists(db: Db): Lists {
     others: (SQL | undefined)[],
   ): Range<T['$inferSelect']> {
     const { id } = table as typeof audit
-    const before = lt(id, place('before'))
+    const isAudit = (table as unknown) === audit
+    const order = isAudit ? audit.position : id
+    const before = and(isAudit ? lt(order, place('above')) : undefined, lt(id, place('before')))
+    const from = and(isAudit ? gte(order, place('lowest')) : undefined, gte(id, place('from')))
     const rows = db
       .select()
       .from(table as typeof audit)
-      .where(and(chosen, before, gte(id, place('from')), ...others))
-      .orderBy(desc(id))
+      .where(and(chosen, before, from, ...others))
+      .orderBy(desc(order))
       .limit(place('limit'))
       .prepare()
     const window = db
       .select({ id })
       .from(table as typeof audit)
       .where(and(chosen, before))
-      .orderBy(desc(id))
+      .orderBy(desc(order))
       .limit(1)
       .offset(WINDOW - 1)
       .prepare()

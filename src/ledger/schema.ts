@@ -1,15 +1,20 @@
 import { isNotNull, sql } from 'drizzle-orm'
-import { blob, index, integer, primaryKey, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /**
- * The audit: append-only (triggers in the migrations forbid everything else) and chained per connection. Every column
- * but `hash` and `previous` is part of the hash, so a changed value is noticed wherever it stands.
+ * The audit: append-only and chained per connection (triggers in the migrations refuse everything else). Every column
+ * but `position`, `hash` and `previous` is part of the hash, so a changed value is noticed wherever it stands.
+ *
+ * An index is most of what a row costs, and its length too. So none holds ids: each goes on in the order of the positions,
+ * which SQLite adds to it, and a position follows from the time in an id.
  */
 export const audit = sqliteTable(
   'audit',
   {
+    /** Ascends as the ids do, over all connections: 1024 for each millisecond since 1970. */
+    position: integer().primaryKey(),
     connection: text().notNull(),
-    /** Position in the connection's chain, from 1, without gaps. */
+    /** Place in the connection's chain, from 1, without gaps. */
     seq: integer().notNull(),
     /** UUIDv7: ids of all connections sort by time. */
     id: text().notNull(),
@@ -40,17 +45,15 @@ export const audit = sqliteTable(
     hash: text().notNull(),
   },
   (table) => [
-    primaryKey({ columns: [table.connection, table.seq] }),
-    uniqueIndex('audit_id').on(table.id),
-    index('audit_by_connection').on(table.connection, table.id),
-    index('audit_by_change').on(table.changeId, table.id),
-    index('audit_by_resource').on(table.resource, table.id),
-    index('audit_by_actor').on(table.actor, table.id),
-    // Half of the events have none, and an index is what a row costs most.
-    index('audit_by_outcome').on(table.outcome, table.id).where(isNotNull(table.outcome)),
+    index('audit_by_connection').on(table.connection),
+    index('audit_by_change').on(table.changeId),
+    index('audit_by_resource').on(table.resource),
+    index('audit_by_actor').on(table.actor),
+    // Half of the events have none.
+    index('audit_by_outcome').on(table.outcome).where(isNotNull(table.outcome)),
     // Few among many, and what operators look for.
     index('audit_by_uncommon_type')
-      .on(table.type, table.id)
+      .on(table.type)
       .where(sql`${table.type} NOT IN ('intent', 'outcome')`),
   ],
 )

@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import { describe, expect, test } from 'vitest'
-import type { AuditEvent } from '../../src/ledger/event.ts'
+import { type AuditEvent, GENESIS } from '../../src/ledger/event.ts'
 import type { OnLedger, Row, Subject } from './subject.ts'
 
 /** A chain of two events, another chain, and the audit as it is then. */
@@ -10,19 +10,33 @@ interface Attacked extends Subject {
   audit: Row[]
 }
 
-/** An insert of a forged event; it clashes with the victim in the columns that are named. */
-function insert({ connection, audit }: Attacked, verb: string, clashes: string[], tail = ''): SQL {
-  const row = audit.at(-1) ?? {}
-  const fresh: Row = { id: uuidv7(), connection: `${connection}-forged`, seq: 1, reason: 'forged' }
-  const columns = Object.keys(row).filter((name) => name !== 'rowid' || clashes.includes(name))
-  const values = columns.map((name) => (name in fresh && !clashes.includes(name) ? fresh[name] : row[name]))
-  return sql`${sql.raw(verb)} INTO audit (${sql.raw(columns.join(', '))}) VALUES (${sql.join(
-    values.map((value) => sql`${value}`),
+/** An insert of a forged event, which begins a chain of its own behind everything; `wrong` says what it does otherwise. */
+function insert({ connection, audit }: Attacked, verb: string, wrong: Row, tail = ''): SQL {
+  const last = audit.at(-1) ?? {}
+  const row: Row = {
+    ...last,
+    id: uuidv7(),
+    position: Number(last['position']) + 1,
+    connection: `${connection}-forged`,
+    seq: 1,
+    previous: GENESIS,
+    reason: 'forged',
+    ...wrong,
+  }
+  return sql`${sql.raw(verb)} INTO audit (${sql.raw(Object.keys(row).join(', '))}) VALUES (${sql.join(
+    Object.values(row).map((value) => sql`${value}`),
     sql`, `,
   )}) ${sql.raw(tail)}`
 }
 
-const PLACE = ['connection', 'seq']
+/** The place of an event that is there. */
+const taken = ({ audit }: Attacked): Row => ({ position: audit.at(-1)?.['position'] ?? null })
+/** What goes on with the victim's chain, as the ledger would. */
+const next = ({ victim }: Attacked): Row => ({
+  connection: victim.connection,
+  seq: victim.seq + 1,
+  previous: victim.hash,
+})
 const UPSERT = "DO UPDATE SET reason = 'forged'"
 
 const attacks: [string, (on: Attacked) => SQL][] = [
@@ -34,21 +48,21 @@ const attacks: [string, (on: Attacked) => SQL][] = [
   ['UPDATE OR IGNORE', () => sql`UPDATE OR IGNORE audit SET seq = seq + 100`],
   ['DELETE', ({ victim }) => sql`DELETE FROM audit WHERE id = ${victim.id}`],
   ['DELETE of everything', () => sql`DELETE FROM audit`],
-  ['INSERT on the place in the chain', (on) => insert(on, 'INSERT', PLACE)],
-  ['INSERT on the id', (on) => insert(on, 'INSERT', ['id'])],
-  ['INSERT on the rowid', (on) => insert(on, 'INSERT', ['rowid'])],
-  ['INSERT OR REPLACE on the place in the chain', (on) => insert(on, 'INSERT OR REPLACE', PLACE)],
-  ['INSERT OR REPLACE on the id', (on) => insert(on, 'INSERT OR REPLACE', ['id'])],
-  ['INSERT OR REPLACE on the rowid', (on) => insert(on, 'INSERT OR REPLACE', ['rowid'])],
-  ['REPLACE', (on) => insert(on, 'REPLACE', [...PLACE, 'id', 'rowid'])],
-  ['INSERT OR IGNORE', (on) => insert(on, 'INSERT OR IGNORE', PLACE)],
-  [
-    'UPSERT on the place in the chain',
-    (on) => insert(on, 'INSERT', PLACE, `ON CONFLICT (connection, seq) ${UPSERT}`),
-  ],
-  ['UPSERT on the id', (on) => insert(on, 'INSERT', ['id'], `ON CONFLICT (id) ${UPSERT}`)],
-  ['UPSERT on anything', (on) => insert(on, 'INSERT', ['id'], `ON CONFLICT ${UPSERT}`)],
-  ['UPSERT that does nothing', (on) => insert(on, 'INSERT', PLACE, 'ON CONFLICT DO NOTHING')],
+  ['INSERT on a position', (on) => insert(on, 'INSERT', taken(on))],
+  ['INSERT before others', (on) => insert(on, 'INSERT', { position: 1 })],
+  ['INSERT before the beginning', (on) => insert(on, 'INSERT', { position: -2 })],
+  ['INSERT without a position', (on) => insert(on, 'INSERT', { position: null })],
+  ['INSERT OR REPLACE on a position', (on) => insert(on, 'INSERT OR REPLACE', taken(on))],
+  ['REPLACE', (on) => insert(on, 'REPLACE', { ...next(on), ...taken(on) })],
+  ['INSERT OR IGNORE', (on) => insert(on, 'INSERT OR IGNORE', taken(on))],
+  ['UPSERT on the position', (on) => insert(on, 'INSERT', taken(on), `ON CONFLICT (position) ${UPSERT}`)],
+  ['UPSERT on anything', (on) => insert(on, 'INSERT', taken(on), `ON CONFLICT ${UPSERT}`)],
+  ['UPSERT that does nothing', (on) => insert(on, 'INSERT', taken(on), 'ON CONFLICT DO NOTHING')],
+  ['INSERT on a place in the chain', (on) => insert(on, 'INSERT', { ...next(on), seq: on.victim.seq })],
+  ['INSERT that leaves a gap', (on) => insert(on, 'INSERT', { ...next(on), seq: on.victim.seq + 2 })],
+  ['INSERT that follows another event', (on) => insert(on, 'INSERT', { ...next(on), previous: GENESIS })],
+  ['INSERT of a first event that follows one', (on) => insert(on, 'INSERT', { previous: on.victim.hash })],
+  ['INSERT of a first event that is not the first', (on) => insert(on, 'INSERT', { seq: 2 })],
 ]
 
 export function appendOnly(onLedger: OnLedger): void {
@@ -97,8 +111,11 @@ export function appendOnly(onLedger: OnLedger): void {
     test(
       'takes an event in a place of its own, as the ledger makes them',
       attacked((on) => {
-        on.db.run(insert(on, 'INSERT', []))
+        on.db.run(insert(on, 'INSERT', next(on)))
         expect(on.rows()).toHaveLength(on.audit.length + 1)
+        const { position } = on.rows().at(-1) ?? {}
+        on.db.run(insert(on, 'INSERT', { position: Number(position) + 1 }))
+        expect(on.rows()).toHaveLength(on.audit.length + 2)
       }),
     )
   })

@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest'
-import { GENESIS, hashOf, toEvent, toRow } from '../../src/ledger/event.ts'
+import { expect, test, vi } from 'vitest'
+import { type AuditEvent, GENESIS, hashOf, toEvent, toRow } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { draftOf, type OnLedger } from './subject.ts'
 
@@ -65,6 +65,41 @@ export function chains(onLedger: OnLedger): void {
     }),
   )
 
+  test(
+    'whose ids ascend though the clock is set back, and stands still for more than a millisecond has ids for',
+    onLedger(async ({ append, connection, expectWhole, ledger }) => {
+      const first = await append()
+      const earlier = Date.parse(first.at) - 3_600_000
+      const clock = vi.spyOn(Date, 'now').mockReturnValue(earlier)
+      const events = [first]
+      try {
+        for (let at = 0; at < 1100; at++) events.push(await append())
+      } finally {
+        clock.mockRestore()
+      }
+      events.push(await append())
+      const ids = events.map(({ id }) => id)
+      expect(ids).toEqual([...new Set(ids)].toSorted())
+      // The clock's word stands beside them.
+      expect(events.map(({ at }) => at).slice(1, -1)).toEqual(
+        Array(1100).fill(new Date(earlier).toISOString()),
+      )
+      // No page loses one or shows one twice, wherever it begins.
+      const paged: AuditEvent[] = []
+      for (let before: string | null | undefined; before !== null;) {
+        const { rows, end } = ledger.events({
+          connections: [connection],
+          limit: 97,
+          ...(before && { before }),
+        })
+        paged.push(...rows)
+        before = end
+      }
+      expect(paged.toReversed()).toEqual(events)
+      expectWhole(connection, 1102)
+    }),
+  )
+
   test('whose hashes are those of its first version: a later member is absent where it does not apply', () => {
     const event = {
       id: '01a20000-0000-7000-8000-000000000001',
@@ -86,7 +121,7 @@ export function chains(onLedger: OnLedger): void {
       previous: GENESIS,
     }
     expect(hashOf(event)).toBe('6046cf48f1af0bc5ea7483272938778886f7170bda516a4b9e76bb037a4b43f5')
-    const read = toEvent(toRow({ ...event, hash: hashOf(event) }))
+    const read = toEvent(toRow({ ...event, hash: hashOf(event) }, 1))
     expect(hashOf(read)).toBe(read.hash)
     const { refusal: _, ...refused } = { ...event, refusal: { problem: 'forbidden', count: 2 } }
     expect(hashOf({ ...event, refusal: { problem: 'forbidden', count: 2 } })).not.toBe(hashOf(refused))

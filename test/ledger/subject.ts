@@ -62,7 +62,7 @@ export interface Subject extends LedgerDatabase {
 export function subjectOf({ db, commit }: LedgerDatabase): Subject {
   const ledger = openLedger(db, commit)
   const connection = `c-${randomBytes(8).toString('hex')}`
-  const stored = (table: string) => db.all<Row>(sql.raw(`SELECT rowid, * FROM ${table} ORDER BY rowid`))
+  const stored = (table: string) => db.all<Row>(sql.raw(`SELECT * FROM ${table} ORDER BY 1, 2, 3, 4`))
   const append: Subject['append'] = (draft, entry) =>
     ledger.append({ connection, draft: draftOf(draft), ...entry })
   return {
@@ -77,7 +77,7 @@ export function subjectOf({ db, commit }: LedgerDatabase): Subject {
     rows: () => stored('audit'),
     everything: () => ['audit', 'changes', 'resources', 'idempotency'].map(stored),
     expectWhole(chain, length) {
-      const events = ledger.events({ connections: [chain], limit: 1000 }).rows.toReversed()
+      const events = ledger.events({ connections: [chain], limit: 2000 }).rows.toReversed()
       expect(events.map(({ seq }) => seq)).toEqual(Array.from({ length }, (_, index) => index + 1))
       expect(events.map(({ previous }) => previous)).toEqual([
         GENESIS,

@@ -1,0 +1,96 @@
+import Database from 'better-sqlite3'
+import { drizzle } from 'drizzle-orm/better-sqlite3'
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type AuditEvent, GENESIS, hashOf, toRow } from '../../src/ledger/event.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { openDatabase } from '../../src/node-database.ts'
+import { draftOf } from '../ledger/subject.ts'
+
+// A database that an earlier version has written is taken over as it is.
+
+let folder = ''
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'upgrade-'))
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** The database as it was after the first `count` migrations. */
+function openedAfter(count: number): Database.Database {
+  const migrations = join(folder, 'migrations')
+  cpSync(fileURLToPath(new URL('../../migrations', import.meta.url)), migrations, { recursive: true })
+  const file = join(migrations, 'meta/_journal.json')
+  const journal = JSON.parse(readFileSync(file, 'utf8')) as { entries: unknown[] }
+  writeFileSync(file, JSON.stringify({ ...journal, entries: journal.entries.slice(0, count) }))
+  const sqlite = new Database(join(folder, 'gateway.db'))
+  migrate(drizzle(sqlite), { migrationsFolder: migrations })
+  return sqlite
+}
+
+const START = Date.parse('2026-11-20T10:00:00.000Z')
+
+/** Ids as they were: the time, and a counter from anywhere in each millisecond. */
+const idOf = (ms: number, counter: number): string => {
+  const hex = ms.toString(16).padStart(12, '0')
+  return `${hex.slice(0, 8)}-${hex.slice(8)}-7abc-8000-${counter.toString(16).padStart(12, '0')}`
+}
+
+/** Two chains whose events come in turn, several in a millisecond; at last the clock was set back by an hour. */
+function earlierEvents(): AuditEvent[] {
+  const tips = new Map<string, AuditEvent>()
+  return Array.from({ length: 60 }, (_, index) => {
+    const connection = index % 3 === 0 ? 'a' : 'b'
+    const ms = START + Math.floor(index / 7) - (index < 50 ? 0 : 3_600_000)
+    const before = tips.get(connection)
+    const unhashed = {
+      ...draftOf({ resource: `${connection}:x`, outcome: index % 2 ? 'applied' : null }),
+      id: idOf(ms, index),
+      connection,
+      seq: (before?.seq ?? 0) + 1,
+      at: new Date(ms).toISOString(),
+      previous: before?.hash ?? GENESIS,
+    }
+    const event: AuditEvent = { ...unhashed, hash: hashOf(unhashed) }
+    tips.set(connection, event)
+    return event
+  })
+}
+
+const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+
+test('the audit of the version before events had positions', async () => {
+  const sqlite = openedAfter(4)
+  const events = earlierEvents()
+  for (const event of events) {
+    const { position: _, ...row } = toRow(event, 0)
+    const columns = Object.keys(row).map(snake).join(', ')
+    const values = Object.values({ ...row, widens: Number(row.widens) })
+    sqlite
+      .prepare(`INSERT INTO audit (${columns}) VALUES (${values.map(() => '?').join(', ')})`)
+      .run(...values)
+  }
+  const change = ['c1', 'a', 'credential', 'a:x', 'billing', 'unknown', events[0]?.at]
+  sqlite.prepare('INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)').run(...change)
+  sqlite.close()
+
+  const database = openDatabase(join(folder, 'gateway.db'))
+  const ledger = openLedger(database.db, database.commit)
+  const stored = () => ledger.events({ limit: 1000 }).rows.toReversed()
+  expect(stored()).toEqual(events)
+  expect(Object.values(ledger.change('c1') ?? {})).toEqual(expect.arrayContaining(change))
+  const last = events.findLast(({ connection }) => connection === 'a')
+  const next = await ledger.append({ connection: 'a', draft: draftOf() })
+  expect(next).toMatchObject({ seq: (last?.seq ?? 0) + 1, previous: last?.hash })
+  expect(stored()).toEqual([...events, next])
+  const since = new Date(START + 3).toISOString()
+  const inOrder = events.slice(0, 50)
+  const until = new Date(START + 6).toISOString()
+  expect(ledger.events({ since, until, limit: 1000 }).rows.toReversed()).toEqual(
+    inOrder.filter(({ at }) => at >= since && at < until),
+  )
+  database.close()
+})
