@@ -23,14 +23,29 @@ CREATE TABLE `__new_audit` (
 	`hash` text NOT NULL
 );
 --> statement-breakpoint
--- In the order in which they were appended, each at its time or right after the one before: the larger of the two, as
--- `positionAfter` has it, without recursion.
-INSERT INTO `__new_audit`("position", "connection", "seq", "id", "at", "type", "change_id", "actor", "actor_key", "actor_address", "alias", "kind", "resource", "fields", "widens", "reason", "request_id", "outcome", "upstream", "refusal", "previous", "hash")
-SELECT `n` + max(`first` - `n`) OVER (ORDER BY `n`), "connection", "seq", "id", "at", "type", "change_id", "actor", "actor_key", "actor_address", "alias", "kind", "resource", "fields", "widens", "reason", "request_id", "outcome", "upstream", "refusal", "previous", "hash"
-FROM (
-  SELECT *, row_number() OVER (ORDER BY `rowid`) AS `n`, CAST(round(unixepoch(`at`, 'subsec') * 1000) AS INTEGER) * 1024 AS `first`
+-- Lists go by positions from here on, and look for ids where their time has them. An audit that does not stand in the order of
+-- its ids, because the clock was set back between two starts of the gateway, cannot be taken over: nothing is changed then.
+CREATE TABLE `__order_of_ids` (`faults` integer CHECK (`faults` = 0));
+--> statement-breakpoint
+-- If this fails: the audit does not stand in the order of its ids. Export it with the version that wrote it, and begin another.
+INSERT INTO `__order_of_ids`
+SELECT count(*) FROM (
+  SELECT
+    `id` <= lag(`id`, 1, '') OVER (ORDER BY `rowid`)
+    OR substr(`id`, 1, 13) = substr(lag(`id`, 1024, '') OVER (ORDER BY `rowid`), 1, 13)
+    OR substr(`id`, 1, 8) || substr(`id`, 10, 4) <> format('%012x', CAST(round(unixepoch(`at`, 'subsec') * 1000) AS INTEGER)) AS `fault`
   FROM `audit`
-);
+) WHERE `fault`;
+--> statement-breakpoint
+DROP TABLE `__order_of_ids`;--> statement-breakpoint
+INSERT INTO `__new_audit`("position", "connection", "seq", "id", "at", "type", "change_id", "actor", "actor_key", "actor_address", "alias", "kind", "resource", "fields", "widens", "reason", "request_id", "outcome", "upstream", "refusal", "previous", "hash")
+SELECT `place`.`position`, "connection", "seq", "id", "at", "type", "change_id", "actor", "actor_key", "actor_address", "alias", "kind", "resource", "fields", "widens", "reason", "request_id", "outcome", "upstream", "refusal", "previous", "hash"
+FROM (
+  SELECT
+    `rowid` AS `row`,
+    CAST(round(unixepoch(`at`, 'subsec') * 1000) AS INTEGER) * 1024 + row_number() OVER (PARTITION BY `at` ORDER BY `rowid`) - 1 AS `position`
+  FROM `audit`
+) AS `place` JOIN `audit` ON `audit`.`rowid` = `place`.`row`;
 --> statement-breakpoint
 DROP TABLE `audit`;--> statement-breakpoint
 ALTER TABLE `__new_audit` RENAME TO `audit`;--> statement-breakpoint

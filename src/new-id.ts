@@ -43,21 +43,18 @@ export const firstPosition = (ms: number): number => Math.min(ms * PER_MS, Numbe
 /** The place after `last` of an event of now: positions ascend even where a clock is set back. */
 export const positionAfter = (last: number, now: number): number => Math.max(firstPosition(now), last + 1)
 
-/** The time of a position. Epoch milliseconds. */
-export const timeAt = (position: number): number => Math.floor(position / PER_MS)
-
 /** A UUIDv7 that sorts after those of all earlier positions (RFC 9562 §6.2, method 1). */
 export function idAt(position: number): string {
   const random = nextRandom(16)
   // The counter's upper 10 bits are the place in the millisecond, the others are random.
   const seq = (((position % PER_MS) << 22) | (random.readUInt32BE(6) >>> 10)) >>> 0
-  return uuidv7({ random, msecs: timeAt(position), seq })
+  return uuidv7({ random, msecs: Math.floor(position / PER_MS), seq })
 }
 
 /** The time in a UUIDv7's first 48 bits (RFC 9562 §5.7), in epoch milliseconds. */
 export const timeOf = (id: string): number => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16)
 
-/** The smallest id of a point in time, so that a time filter is a range of the id's index. */
+/** The smallest id of a point in time: a time filter is a range of ids. */
 export const firstIdAt = (instant: string): string => {
   const hex = Date.parse(instant).toString(16).padStart(12, '0')
   return `${hex.slice(0, 8)}-${hex.slice(8)}`

@@ -58,10 +58,9 @@ export function buildUrl(
 ): URL | undefined {
   const expanded = template.replace(/\{(\w+)\}/g, (_, name: string) => encodePart(ref[name] ?? ''))
   const text = baseUrl + expanded
-  if (!URL.canParse(text)) return undefined
-  const url = new URL(text)
+  const url = URL.parse(text)
   const segments = (path: string) => path.split('?')[0]?.split('/').length
-  return url.href === text && segments(expanded) === segments(template) ? url : undefined
+  return url?.href === text && segments(expanded) === segments(template) ? url : undefined
 }
 
 /** The path with its query, as it goes over the wire. */

@@ -1,3 +1,5 @@
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build as bundle } from 'esbuild'
 
@@ -11,7 +13,7 @@ export const PROGRAM = at('../dist/node.js')
  * none of them uses would stay in memory.
  */
 export default async function build(): Promise<void> {
-  await bundle({
+  const { outputFiles } = await bundle({
     entryPoints: [at('../src/node.ts')],
     outfile: PROGRAM,
     bundle: true,
@@ -25,7 +27,13 @@ export default async function build(): Promise<void> {
       js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);",
     },
     logLevel: 'warning',
+    write: false,
   })
+  mkdirSync(dirname(PROGRAM), { recursive: true })
+  // Whole or not at all: another start may read it now.
+  const written = `${PROGRAM}.${process.pid}`
+  writeFileSync(written, outputFiles[0]?.contents ?? '')
+  renameSync(written, PROGRAM)
 }
 
 if (import.meta.main) await build()

@@ -18,7 +18,7 @@ import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { AuditKeys } from '../audit-keys.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
-import { firstPosition, idAt, positionAfter, timeAt } from '../new-id.ts'
+import { firstPosition, idAt, positionAfter } from '../new-id.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import { type Lists, openLists } from './lists.ts'
 import { foldRefusals, type RefusedAttempt } from './refusals.ts'
@@ -347,13 +347,21 @@ export function openLedger(db: Db, commit: Commit): Ledger {
 
     writesSince: (connection, since, most) =>
       db
-        .select({ position: audit.position })
+        .select({ at: audit.at })
         .from(audit)
-        .where(and(eq(audit.connection, connection), gte(audit.position, firstPosition(since)), mayHaveLeft))
+        .where(
+          and(
+            eq(audit.connection, connection),
+            // Positions are at their time or, where the clock was set back, later.
+            gte(audit.position, firstPosition(since)),
+            gte(audit.at, new Date(since).toISOString()),
+            mayHaveLeft,
+          ),
+        )
         .orderBy(desc(audit.position))
         .limit(most)
         .all()
-        .map(({ position }) => timeAt(position)),
+        .map(({ at }) => Date.parse(at)),
 
     reservedKey(scope) {
       const row = keyRow.get({ ...scope })

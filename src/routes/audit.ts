@@ -74,7 +74,10 @@ export const eventSchema = z
     id: z.string().openapi({ description: 'UUIDv7: ids sort by time over all connections.' }),
     connection: z.string(),
     seq: z.int().openapi({ description: 'Position in the connection’s chain, without gaps.' }),
-    at: z.string(),
+    at: z.string().openapi({
+      description:
+        'By the gateway’s clock (RFC 3339). Ids ascend even where it is set back; `since` and `until` go by the time in the id.',
+    }),
     type: z.enum(types),
     changeId: z.string().nullable(),
     actor: z

@@ -1,4 +1,5 @@
 import Database from 'better-sqlite3'
+import { randomBytes } from 'node:crypto'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -26,7 +27,7 @@ function openedAfter(count: number): Database.Database {
   const file = join(migrations, 'meta/_journal.json')
   const journal = JSON.parse(readFileSync(file, 'utf8')) as { entries: unknown[] }
   writeFileSync(file, JSON.stringify({ ...journal, entries: journal.entries.slice(0, count) }))
-  const sqlite = new Database(join(folder, 'gateway.db'))
+  const sqlite = new Database(join(folder, `${randomBytes(4).toString('hex')}.db`))
   migrate(drizzle(sqlite), { migrationsFolder: migrations })
   return sqlite
 }
@@ -39,12 +40,12 @@ const idOf = (ms: number, counter: number): string => {
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7abc-8000-${counter.toString(16).padStart(12, '0')}`
 }
 
-/** Two chains whose events come in turn, several in a millisecond; at last the clock was set back by an hour. */
-function earlierEvents(): AuditEvent[] {
+/** Two chains whose events come in turn, several in a millisecond. From the `back`th on the clock was set back by an hour. */
+function earlierEvents(back = Infinity): AuditEvent[] {
   const tips = new Map<string, AuditEvent>()
-  return Array.from({ length: 60 }, (_, index) => {
+  return Array.from({ length: 300 }, (_, index) => {
     const connection = index % 3 === 0 ? 'a' : 'b'
-    const ms = START + Math.floor(index / 7) - (index < 50 ? 0 : 3_600_000)
+    const ms = START + Math.floor(index / 7) - (index < back ? 0 : 3_600_000)
     const before = tips.get(connection)
     const unhashed = {
       ...draftOf({ resource: `${connection}:x`, outcome: index % 2 ? 'applied' : null }),
@@ -62,9 +63,8 @@ function earlierEvents(): AuditEvent[] {
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
-test('the audit of the version before events had positions', async () => {
-  const sqlite = openedAfter(4)
-  const events = earlierEvents()
+/** Writes them as the version did that had no positions. */
+function store(sqlite: Database.Database, events: AuditEvent[]): void {
   for (const event of events) {
     const { position: _, ...row } = toRow(event, 0)
     const columns = Object.keys(row).map(snake).join(', ')
@@ -73,24 +73,42 @@ test('the audit of the version before events had positions', async () => {
       .prepare(`INSERT INTO audit (${columns}) VALUES (${values.map(() => '?').join(', ')})`)
       .run(...values)
   }
+}
+
+test('the audit of the version before events had positions', async () => {
+  const sqlite = openedAfter(4)
+  const events = earlierEvents()
+  store(sqlite, events)
   const change = ['c1', 'a', 'credential', 'a:x', 'billing', 'unknown', events[0]?.at]
   sqlite.prepare('INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)').run(...change)
   sqlite.close()
 
-  const database = openDatabase(join(folder, 'gateway.db'))
+  const database = openDatabase(sqlite.name)
   const ledger = openLedger(database.db, database.commit)
-  const stored = () => ledger.events({ limit: 1000 }).rows.toReversed()
-  expect(stored()).toEqual(events)
-  expect(Object.values(ledger.change('c1') ?? {})).toEqual(expect.arrayContaining(change))
   const last = events.findLast(({ connection }) => connection === 'a')
   const next = await ledger.append({ connection: 'a', draft: draftOf() })
   expect(next).toMatchObject({ seq: (last?.seq ?? 0) + 1, previous: last?.hash })
-  expect(stored()).toEqual([...events, next])
-  const since = new Date(START + 3).toISOString()
-  const inOrder = events.slice(0, 50)
-  const until = new Date(START + 6).toISOString()
+  expect(Object.values(ledger.change('c1') ?? {})).toEqual(expect.arrayContaining(change))
+  const paged: AuditEvent[] = []
+  for (let before: string | null | undefined; before !== null;) {
+    const { rows, end } = ledger.events({ limit: 5, ...(before && { before }) })
+    paged.push(...rows)
+    before = end
+  }
+  expect(paged.toReversed()).toEqual([...events, next])
+  const [since, until] = [3, 20].map((ms) => new Date(START + ms).toISOString()) as [string, string]
   expect(ledger.events({ since, until, limit: 1000 }).rows.toReversed()).toEqual(
-    inOrder.filter(({ at }) => at >= since && at < until),
+    events.filter(({ at }) => at >= since && at < until),
   )
   database.close()
+})
+
+test('is refused where it does not stand in the order of its ids, and left as it is', () => {
+  const sqlite = openedAfter(4)
+  store(sqlite, earlierEvents(290))
+  const dump = () => sqlite.prepare('SELECT * FROM audit').all()
+  const before = dump()
+  expect(() => openDatabase(sqlite.name)).toThrow('the audit does not stand in the order of its ids')
+  expect(dump()).toEqual(before)
+  sqlite.close()
 })
