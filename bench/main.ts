@@ -62,7 +62,7 @@ if (named.length === 0) {
     new URL('RESULTS.md', import.meta.url),
     `# Measured
 
-\`npm run bench\` on ${new Date().toISOString().slice(0, 10)} wrote this file. The gateway, the sandbox and what makes the load shared the machine.
+\`${process.env['BENCH'] === 'full' ? 'BENCH=full ' : ''}npm run bench\` on ${new Date().toISOString().slice(0, 10)} wrote this file. The gateway, the sandbox and what makes the load shared the machine.
 
 - Machine: ${machine}
 - Databases on ${FILE_SYSTEMS[store] ?? `a file system of type ${store}`}

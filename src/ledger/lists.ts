@@ -64,7 +64,10 @@ const NEWEST = '~'
 interface Range<T> {
   /** Those between `from`, inclusive, and `before` that match; at most `limit`. */
   rows: { all(values: Record<string, unknown>): T[] }
-  /** Of everything in the range before `before` the id of the `WINDOW`th; absent where everything in it matches. */
+  /**
+   * Of everything in the range before `before`, or in its millisecond, the id of the `WINDOW`th, which is more than a
+   * millisecond has; absent where everything in it matches.
+   */
   window: { get(values: Record<string, unknown>): { id: string } | undefined } | undefined
 }
 
@@ -159,22 +162,28 @@ export function openLists(db: Db): Lists {
     const { id } = table as typeof audit
     const isAudit = (table as unknown) === audit
     const order = isAudit ? audit.position : id
-    const before = and(isAudit ? lt(order, place('above')) : undefined, lt(id, place('before')))
+    const above = isAudit ? lt(order, place('above')) : undefined
+    const before = lt(id, place('before'))
     const from = and(isAudit ? gte(order, place('lowest')) : undefined, gte(id, place('from')))
     const rows = db
       .select()
       .from(table as typeof audit)
-      .where(and(chosen, before, from, ...others))
+      .where(and(chosen, above, before, from, ...others))
       .orderBy(desc(order))
       .limit(place('limit'))
       .prepare()
-    const window = db
-      .select({ id })
+    // Counted in the index alone: only the last one's row is read.
+    const last = db
+      .select({ order })
       .from(table as typeof audit)
-      .where(and(chosen, before))
+      .where(and(chosen, above ?? before))
       .orderBy(desc(order))
       .limit(1)
       .offset(WINDOW - 1)
+    const window = db
+      .select({ id })
+      .from(table as typeof audit)
+      .where(eq(order, last))
       .prepare()
     // Either table is selected from as if it were one: their queries have no type in common.
     return { rows, window: others.some(Boolean) ? window : undefined } as unknown as Range<T['$inferSelect']>

@@ -96,6 +96,13 @@ describe('a list of events', () => {
   })
 })
 
+test.each([
+  ['audit', () => ledger.events({ actor: 'billing', connections: ['a'], limit: 100 }), 'audit_by_actor'],
+  ['changes', () => ledger.changes({ actor: 'billing', connections: ['a'], limit: 100 }), 'changes_by_actor'],
+])('a window of %s is counted in the index alone', (_, read, index) => {
+  expect(plansOf(read).join()).toContain(`USING COVERING INDEX ${index}`)
+})
+
 describe('a list of changes', () => {
   test.each(changeFilters)('by %s goes down an index', (_, filter) => {
     expectBounded(
