@@ -212,7 +212,7 @@ export function openLists(db: Db): Lists {
     .orderBy(audit.connection)
     .limit(1)
     .prepare()
-  /** Each is found by one step in the index of the chains. */
+  /** Each is found by one step in the index by connection. */
   function connections(): string[] {
     const found: string[] = []
     for (;;) {
