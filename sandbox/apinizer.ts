@@ -7,9 +7,11 @@ import {
   globalScope,
   keyOf,
   listed,
+  obeyed,
   readSubmission,
   seeds,
   sha256,
+  writableMembers,
 } from './apinizer/credentials.ts'
 import type { Credential, Submission } from './apinizer/credentials.ts'
 import {
@@ -225,11 +227,13 @@ export function createApinizer(clock: Clock): Emulator {
     passwordSha256: sha256(password),
   })
 
-  function stored(request: Received, before: Credential | undefined, after: Credential): Answer {
+  function stored(request: Received, before: Credential | undefined, asked: Credential): Answer {
+    const after = obeyed(before, asked, request.deviation)
+    if (before && keyOf(before) !== keyOf(after)) credentials.delete(keyOf(before))
     credentials.set(keyOf(after), after)
     const change: Change = {
       operation: `${request.method} credentials`,
-      id: keyOf(after),
+      id: keyOf(before ?? after),
       body: describedBody(JSON.parse(request.body)),
       before: before ? described(before) : null,
       after: described(after),
@@ -306,6 +310,14 @@ export function createApinizer(clock: Clock): Emulator {
       const { deploymentResult: _, ...rest } = jsonBodyOf(answer)
       return { ...answer, body: { json: rest } }
     },
+
+    members: writableMembers,
+
+    /** Only the list shows credentials: a write answers without the one it changed. */
+    retold: (body, change) =>
+      isObject(body) && Array.isArray(body['resultList'])
+        ? { ...body, resultList: body['resultList'].map((row) => (isObject(row) ? change(row) : row)) }
+        : body,
 
     read(type, id) {
       const credential = type === 'credential' ? credentials.get(id) : undefined

@@ -11,6 +11,7 @@ import {
   notFound,
   refusal,
 } from './commerce-layer/errors.ts'
+import { obeyed, retoldDocument, writableMembers } from './commerce-layer/members.ts'
 import { parseQuery } from './commerce-layer/query.ts'
 import type { Query } from './commerce-layer/query.ts'
 import { isResourceType, ownOrganization, resources, roleLink, specimen } from './commerce-layer/resources.ts'
@@ -19,6 +20,7 @@ import { createStore, included, pageLinks, rendered } from './commerce-layer/sto
 import type { Resource } from './commerce-layer/store.ts'
 import { clientOf, createTokens, jsonWebKeySet } from './commerce-layer/tokens.ts'
 import type { UserClient } from './commerce-layer/tokens.ts'
+import { keeps } from './deviation.ts'
 import { accepts, isObject, json, mediaType, parseJson, segmentsOf } from './exchange.ts'
 import type { Answer, Change, Emulator, Received } from './exchange.ts'
 import { createSettings } from './settings.ts'
@@ -170,10 +172,10 @@ export function createCommerceLayer(clock: Clock, limits: 'published' | 'off'): 
     const draft = readDocument(type, undefined, request.body)
     if (Array.isArray(draft)) return errors(draft)
     if (type === 'roles' && !settings.current().enterprise) return refusal(401, 'UNAUTHORIZED')
-    const next = drafted(newborn(type, newId(), draft.attributes['kind']), draft)
-    const broken = violations(next, draft, store, settings.current().enterprise)
+    const asked = drafted(newborn(type, newId(), draft.attributes['kind']), draft)
+    const broken = violations(asked, draft, store, settings.current().enterprise)
     if (broken.length > 0) return errors(broken)
-    store.put(next)
+    const next = store.put(obeyed(undefined, asked, request.deviation))
     return { ...shown(201, next, query), change: change(request, type, undefined, next) }
   }
 
@@ -182,11 +184,12 @@ export function createCommerceLayer(clock: Clock, limits: 'published' | 'off'): 
     if (Array.isArray(draft)) return errors(draft)
     const before = store.find(type, id)
     if (!before) return notFound(id)
-    const next = drafted(before, draft)
-    const broken = violations(next, draft, store, settings.current().enterprise)
+    const asked = drafted(before, draft)
+    const broken = violations(asked, draft, store, settings.current().enterprise)
     if (broken.length > 0) return errors(broken)
-    store.put(next)
-    if (draft.attributes['_add_missing_base_permissions'] === true) addBasePermissions(id)
+    const next = store.put(obeyed(before, asked, request.deviation))
+    const trigger = '_add_missing_base_permissions'
+    if (draft.attributes[trigger] === true && !keeps(request.deviation, trigger)) addBasePermissions(id)
     return { ...shown(200, next, query), change: change(request, type, before, next) }
   }
 
@@ -386,6 +389,9 @@ export function createCommerceLayer(clock: Clock, limits: 'published' | 'off'): 
       const remaining = status === 429 ? 0 : burst.limit
       return { ...refused, headers: { ...refused.headers, ...limitHeaders({ ...burst, remaining }) } }
     },
+
+    members: writableMembers,
+    retold: retoldDocument,
 
     read: (type, id) => store.find(type, id),
 

@@ -1,6 +1,7 @@
 import { Hono } from 'hono'
 import type { Context } from 'hono'
 import { z } from 'zod'
+import { unknownMember } from './deviation.ts'
 import { faultOrderSchema } from './fault.ts'
 import type { World } from './provider.ts'
 
@@ -39,6 +40,8 @@ export function controlApi(world: World): Hono {
     const { failure, partialDeployment } = order.data.fault
     if ((failure || partialDeployment) && !emulator.degrade)
       return refused(context, 'failure and partialDeployment belong to a provider that deploys')
+    const unknown = unknownMember(order.data.fault, emulator.members)
+    if (unknown !== undefined) return refused(context, `no resource of this provider has a member ${unknown}`)
     return context.json(faults.add(order.data), 201)
   })
   app.delete('/faults', (context) => {

@@ -2,6 +2,8 @@ import { STATUS_CODES } from 'node:http'
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import type { Clock } from './clock.ts'
+import { deviated } from './deviation.ts'
+import type { Deviation } from './deviation.ts'
 import { accepts, isObject, json, mediaType, parseJson, segmentsOf } from './exchange.ts'
 import type { Answer, Emulator, Received } from './exchange.ts'
 import { createSettings } from './settings.ts'
@@ -99,21 +101,22 @@ export function createDiscue(clock: Clock): Emulator {
     const body = request.body === '' ? { ok: true as const, value: {} } : parseJson(request.body)
     if (!body.ok) return refusal(400)
     return route.id === undefined
-      ? create(body.value, key.organization)
-      : update(route.id, body.value, key.organization)
+      ? create(body.value, key.organization, request.deviation)
+      : update(route.id, body.value, key.organization, request.deviation)
   }
 
-  function create(body: unknown, organization: string): Answer {
+  function create(body: unknown, organization: string, deviation: Deviation): Answer {
     if (!isObject(body)) return refusal(422)
     const id = randomUUID()
     const name = body['name'] === undefined ? `api-client/${id}` : body['name']
     if (!isFree(name, id)) return refusal(422)
-    const after = { id, name, organization }
-    clients.set(id, after)
-    return { ...shown(after), change: { operation: 'POST api_clients', id, body, before: null, after } }
+    const after = deviated(undefined, { id, name, organization }, deviation)
+    clients.set(after.id, after)
+    const change = { operation: 'POST api_clients', id: after.id, body, before: null, after }
+    return { ...shown(after), change }
   }
 
-  function update(id: string, body: unknown, organization: string): Answer {
+  function update(id: string, body: unknown, organization: string, deviation: Deviation): Answer {
     const before = clients.get(id)
     if (!before || before.organization !== organization) return refusal(404)
     if (!isObject(body)) return refusal(422)
@@ -121,8 +124,9 @@ export function createDiscue(clock: Clock): Emulator {
     if (body['id'] !== undefined && body['id'] !== id) return refusal(422)
     const name = body['name'] === undefined ? before.name : body['name']
     if (!isFree(name, id)) return refusal(422)
-    const after = { ...before, name }
-    clients.set(id, after)
+    const after = deviated(before, { ...before, name }, deviation)
+    if (after.id !== id) clients.delete(id)
+    clients.set(after.id, after)
     return { ...shown(after), change: { operation: 'PUT api_clients', id, body, before, after } }
   }
 
@@ -168,6 +172,13 @@ export function createDiscue(clock: Clock): Emulator {
     },
 
     refusal: (status) => refusal(status),
+
+    members: new Set(['id', 'name']),
+
+    retold: (body, change) =>
+      isObject(body) && isObject(body['api_client'])
+        ? { ...body, api_client: change(body['api_client']) }
+        : body,
 
     read: (type, id) => (type === 'api_clients' ? clients.get(id) : undefined),
 

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Hono } from 'hono'
+import type { Deviation } from './deviation.ts'
 import type { PartialDeployment } from './fault.ts'
 
 /** A request after its body arrived. `target` is the raw request target: nothing decoded, nothing normalized. */
@@ -12,6 +13,8 @@ export interface Received {
   body: string
   /** The address the request came from; limits and lock-outs count per source. */
   source: string
+  /** How a fault wants a write to be disobeyed. */
+  deviation: Deviation
 }
 
 export type Body = { json: unknown; indent?: number } | { text: string }
@@ -51,6 +54,10 @@ export interface Emulator {
   refusal(status: number, path: string, wording?: Wording): Answer
   /** Only for a provider that deploys what it stored. */
   degrade?(answer: Answer, deployment: PartialDeployment): Answer
+  /** The wire names that a fault may have a write keep or store. */
+  members: ReadonlySet<string>
+  /** The body of an answer with the members of every resource in it changed; any other body as it is. */
+  retold(body: unknown, change: (members: JsonObject) => JsonObject): unknown
   read(type: string, id: string): unknown
   write(type: string, id: string, body: unknown): Outcome<unknown>
   settings(): object

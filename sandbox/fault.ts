@@ -1,11 +1,14 @@
 import type { ServerResponse } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import { z } from 'zod'
+import { told } from './deviation.ts'
 import { text } from './exchange.ts'
 import type { Answer, Body, Emulator } from './exchange.ts'
 
 const milliseconds = z.number().int().min(0)
 const httpStatus = z.number().int().min(200).max(599)
+const memberNames = z.array(z.string().min(1))
+const memberValues = z.record(z.string(), z.unknown())
 
 const partialDeploymentSchema = z
   .strictObject({
@@ -49,6 +52,20 @@ export const faultSchema = z.strictObject({
     .optional(),
   partialDeployment: partialDeploymentSchema.optional(),
   failure: z.strictObject({ resultMessage: z.string(), status: httpStatus.default(400) }).optional(),
+  /**
+   * Disobedience that answers with success. Members go by the provider's wire names, Commerce Layer's role by `role`
+   * and its id. For `keep` and `store` the control API refuses a name that no resource of the provider has; one that
+   * only another type has does nothing.
+   *
+   * `keep`: what an update leaves as it was; `*` is everything but `updated_at`, which only its own name keeps.
+   */
+  keep: memberNames.optional(),
+  /** What a create or update stores whatever was asked for, unvalidated; it goes before `keep`. */
+  store: memberValues.optional(),
+  /** What the answer to a read or a write says whatever is stored, also in members it would not have. */
+  tell: memberValues.optional(),
+  /** What the answer leaves out; it goes before `tell`. */
+  omit: memberNames.optional(),
 })
 export type Fault = z.infer<typeof faultSchema>
 
@@ -118,9 +135,14 @@ export function disfigure(answer: Answer, fault: Fault, emulator: Emulator, path
     fault.status !== undefined && fault.applied ? errorOf(fault.status, fault, emulator, path) : answer
   const deployed =
     fault.partialDeployment && emulator.degrade ? emulator.degrade(shown, fault.partialDeployment) : shown
-  const body = bodyOf(deployed.body, fault)
+  const body = bodyOf(retold(deployed.body, fault, emulator), fault)
   return body === undefined ? deployed : { ...deployed, body }
 }
+
+const retold = (body: Body | undefined, fault: Fault, emulator: Emulator): Body | undefined =>
+  body && 'json' in body && (fault.tell || fault.omit)
+    ? { ...body, json: emulator.retold(body.json, (members) => told(members, fault)) }
+    : body
 
 function bodyOf(body: Body | undefined, fault: Fault): Body | undefined {
   if (fault.oversize !== undefined) return { text: `"${'x'.repeat(fault.oversize - 2)}"` }

@@ -6,7 +6,7 @@ import type { Clock } from './clock.ts'
 import { controlApi } from './control.ts'
 import type { Emulator, Received } from './exchange.ts'
 import { answerInstead, createFaults, cut, disfigure, send } from './fault.ts'
-import type { Faults } from './fault.ts'
+import type { Fault, Faults } from './fault.ts'
 import { createLedger } from './ledger.ts'
 import type { Ledger } from './ledger.ts'
 import { createRequests } from './requests.ts'
@@ -53,7 +53,7 @@ async function converse(world: World, incoming: IncomingMessage, outgoing: Serve
   const seen = world.requests.arrived(method, target, incoming.headers)
   if (fault?.reset === 'on-headers') return cut(outgoing)
 
-  const request = await receive(incoming, method, target)
+  const request = await receive(incoming, method, target, fault)
   if (!request) return
   const flight = ledger.takeOff(emulator.target(request))
   try {
@@ -95,6 +95,7 @@ async function receive(
   incoming: IncomingMessage,
   method: string,
   target: string,
+  fault: Fault = {},
 ): Promise<Received | undefined> {
   const chunks: Buffer[] = []
   try {
@@ -111,5 +112,6 @@ async function receive(
     headers: incoming.headers,
     body: Buffer.concat(chunks).toString('utf8'),
     source: incoming.socket.remoteAddress ?? 'unknown',
+    deviation: { keep: fault.keep, store: fault.store },
   }
 }

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { deviated } from '../deviation.ts'
+import type { Deviation } from '../deviation.ts'
 import { isObject } from '../exchange.ts'
 import type { JsonObject } from '../exchange.ts'
 
@@ -101,11 +103,31 @@ export function readSubmission(
   return { ...(picked as Omit<Submission, 'metadata'>), metadata: metadata.data }
 }
 
+/** The members of a submission; a fault may have a write keep or store any of them. */
+export const writableMembers: ReadonlySet<string> = new Set([...Object.keys(fields), 'metadata'])
+
+/** The credential that is stored when `asked` was asked for. What a fault says of the password goes for its digest. */
+export function obeyed(
+  before: Credential | undefined,
+  asked: Credential,
+  { keep = [], store = {} }: Deviation,
+): Credential {
+  const { password, ...others } = store
+  return deviated(before, asked, {
+    keep: keep.map((name) => (name === 'password' ? 'passwordSha256' : name)),
+    store: password === undefined ? others : { ...others, passwordSha256: sha256(String(password)) },
+  })
+}
+
 /** What a test may see: all of it, with digests instead of secrets. */
 export const described = (credential: Credential): JsonObject => ({
   ...credential,
-  metadata: credential.metadata.map(withoutSecret),
+  metadata: eachEntry(credential.metadata, withoutSecret),
 })
+
+/** A fault may have stored anything in place of the metadata. */
+const eachEntry = (metadata: unknown, show: (entry: JsonObject) => JsonObject): unknown =>
+  Array.isArray(metadata) ? metadata.map((entry) => (isObject(entry) ? show(entry) : entry)) : metadata
 
 function withoutSecret(entry: JsonObject): JsonObject {
   const { value, ...rest } = entry
@@ -119,9 +141,7 @@ export function describedBody(body: unknown): unknown {
   return {
     ...rest,
     ...(password !== undefined && { passwordSha256: sha256(String(password)) }),
-    ...(Array.isArray(metadata) && {
-      metadata: metadata.map((entry) => (isObject(entry) ? withoutSecret(entry) : entry)),
-    }),
+    ...(Array.isArray(metadata) && { metadata: eachEntry(metadata, withoutSecret) }),
   }
 }
 
@@ -131,7 +151,7 @@ export function listed(credential: Credential, nulls: 'null' | 'omit'): JsonObje
   const whole: JsonObject = {
     ...shown,
     password: null,
-    metadata: metadata.map((entry) => (entry.secret ? { ...entry, value: null } : entry)),
+    metadata: eachEntry(metadata, (entry) => (entry['secret'] ? { ...entry, value: null } : entry)),
   }
   if (nulls === 'null') return whole
   return Object.fromEntries(Object.entries(whole).filter(([, value]) => value !== null))
