@@ -51,14 +51,25 @@ export const apinizer: Adapter = {
       key: ['projectName', 'username'],
       checkKey: (part) => (part.length <= 255 ? undefined : 'must be at most 255 characters long'),
       fields: {
-        name: { mutability: 'readWrite', upstream: 'fullName' },
-        description: { mutability: 'readWrite', upstream: 'description', nullable: true },
-        email: { mutability: 'readWrite', upstream: 'email' },
+        name: { mutability: 'readWrite', upstream: 'fullName', takenAs: 'trimmed' },
+        description: {
+          mutability: 'readWrite',
+          upstream: 'description',
+          nullable: true,
+          takenAs: 'trimmed',
+        },
+        email: { mutability: 'readWrite', upstream: 'email', takenAs: 'mailbox' },
         enabled: { mutability: 'readWrite', upstream: 'enabled' },
         secret: { mutability: 'writeOnly', upstream: 'password' },
         roles: { mutability: 'readWrite', upstream: 'roleNameList' },
-        allowedIps: { mutability: 'readWrite', upstream: 'ipList' },
-        expiresAt: { mutability: 'readWrite', upstream: 'expireDate', nullable: true },
+        allowedIps: { mutability: 'readWrite', upstream: 'ipList', takenAs: 'addresses' },
+        // Java's `Instant` prints no fraction, three, six or nine digits of it.
+        expiresAt: {
+          mutability: 'readWrite',
+          upstream: 'expireDate',
+          nullable: true,
+          takenAs: 'seconds',
+        },
         metadata: { mutability: 'readOnly', upstream: 'metadata' },
       },
 
@@ -158,6 +169,7 @@ export const apinizer: Adapter = {
           ref: { projectName },
           headers: JSON_TYPE,
           body: { ...(body as Record<string, Body>), ...(carried !== undefined && { metadata: carried }) },
+          carries: Object.keys(current.values).filter((name) => !(name in others)),
         })
       },
 

@@ -17,11 +17,12 @@ import { Secret } from '../src/secret.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
 
-const nullableText = { mutability: 'readWrite', nullable: true } as const
+const nullableText = { mutability: 'readWrite', nullable: true, takenAs: 'trimmed' } as const
+const name = { mutability: 'readWrite', upstream: 'name', takenAs: 'trimmed' } as const
 const shared = {
   reference: { ...nullableText, upstream: 'reference' },
   referenceOrigin: { ...nullableText, upstream: 'reference_origin' },
-  metadata: { ...nullableText, upstream: 'metadata' },
+  metadata: { mutability: 'readWrite', nullable: true, upstream: 'metadata' },
 } satisfies Capabilities<'role'>
 
 const readOnly = (upstream: string) => ({ mutability: 'readOnly', upstream }) as const
@@ -38,7 +39,7 @@ const credential = resource<'credential'>({
   type: 'api_credentials',
   include: '?include=role',
   fields: {
-    name: { mutability: 'readWrite', upstream: 'name' },
+    name,
     roles: { mutability: 'readWrite', upstream: 'relationships.role', maxItems: 1 },
     // Bounds: API schema of the provisioning API, `expires_in`, seconds.
     tokenLifetime: {
@@ -78,7 +79,7 @@ const credential = resource<'credential'>({
 const role = resource<'role'>({
   type: 'roles',
   include: '',
-  fields: { name: { mutability: 'readWrite', upstream: 'name' }, kind: readOnly('kind'), ...shared },
+  fields: { name, kind: readOnly('kind'), ...shared },
   attributes: z.object({ name: text, kind: text.optional(), ...sharedAttributes }),
 })
 

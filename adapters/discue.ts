@@ -3,8 +3,9 @@
 import { z } from 'zod'
 import { type Adapter, parsed, refusalByStatus, refused } from '../src/adapter.ts'
 
+// The vendor's newer clients call the name `alias`.
 const answer = z.object({
-  api_client: z.object({ id: z.string(), name: z.string().optional(), alias: z.string().optional() }),
+  api_client: z.object({ id: z.string(), name: z.string().nullish(), alias: z.string().nullish() }),
 })
 
 export const discue: Adapter = {
@@ -19,7 +20,7 @@ export const discue: Adapter = {
       // The pages show UUIDs and 21-character nanoids and no pattern: opaque, with the characters that both use.
       checkKey: (part) =>
         /^[A-Za-z0-9_-]{10,64}$/.test(part) ? undefined : 'must be 10 to 64 letters, digits, "-" or "_"',
-      fields: { name: { mutability: 'readWrite', upstream: 'name' } },
+      fields: { name: { mutability: 'readWrite', upstream: 'name', takenAs: 'trimmed' } },
 
       plan(ref, desired) {
         if (desired.name === undefined) return refused('validation-failed', 'there is no name to set')
@@ -41,9 +42,11 @@ export const discue: Adapter = {
             detail: `the provider answered ${response.status} without the API client`,
           }
         }
-        // The vendor's newer clients call the field `alias`.
-        const name = read.data.api_client.name ?? read.data.api_client.alias
-        return { outcome: 'applied', ...(name !== undefined && { values: { name } }) }
+        const { alias, name } = read.data.api_client
+        const told = name ?? alias ?? undefined
+        if (typeof alias === 'string' && told !== alias)
+          return { outcome: 'unknown', detail: 'the provider told two names of the API client' }
+        return { outcome: 'applied', ...(told !== undefined && { values: { name: told } }) }
       },
     },
   },

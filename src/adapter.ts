@@ -58,6 +58,8 @@ export interface UpstreamRequest {
   ref: Ref
   headers: Readonly<Record<string, string>>
   body?: Body
+  /** Names of fields that nobody asked for and that stand in the body as they were read. */
+  carries?: readonly string[]
   /** Answered with many resources: more of the answer is read than of a single one's. */
   list?: true
 }

@@ -34,6 +34,16 @@ function union(ranges: Range[]): Range[] {
   return joined
 }
 
+/** Whether two lists name the same addresses one by one, however each is spelled; text that is no address is compared as it is. */
+export function sameRanges(one: readonly string[], other: readonly string[]): boolean {
+  const spelled = (text: string): string => {
+    const range = toRange(text)
+    return range ? `${range.family} ${range.first}-${range.last}` : text
+  }
+  const [a, b] = [one, other].map((list) => new Set(list.map(spelled)))
+  return a !== undefined && b !== undefined && a.size === b.size && a.isSubsetOf(b)
+}
+
 /**
  * True when `to` admits an address that `from` does not. An empty list admits every address (Apinizer's rule for
  * `ipList`). Text that is no address cannot be shown to be harmless, so a new one counts as admitting more.

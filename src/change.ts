@@ -3,14 +3,17 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import { consultKey, type KeyedRequest, keyOf, type StoredAnswer } from './idempotency.ts'
+import { type Conclusion, conclude } from './conclusion.ts'
+import { answerOvertaken, consultKey, type KeyedRequest, keyOf, type StoredAnswer } from './idempotency.ts'
 import type { JsonObject } from './json.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
 import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
-import { hideChanges, merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
+import { hideChanges } from './hidden.ts'
+import { merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
+import { settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { newId } from './new-id.ts'
 import type { ResourceQueue } from './queue.ts'
@@ -21,14 +24,15 @@ import {
   planFor,
   type Planned,
   type PlanReply,
+  problemFor,
   replyFor,
   view,
   visible,
 } from './reply.ts'
 import type { ResourceAddress } from './resource-id.ts'
-import { Secret } from './secret.ts'
-import { carryOut, type Finding } from './settle.ts'
+import { carryOut } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
+import type { Finding } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
 
@@ -144,6 +148,9 @@ async function makeInLine(
   const known = key && (await consultKey(tools, asked, key))
   if (known?.answer) return known.answer
   const resumed = known?.resume
+  if (key && resumed && tools.ledger.isOvertaken(resumed.changeId)) {
+    return answerOvertaken(tools, asked, key, resumed.changeId)
+  }
   const prepared = await prepare(tools, asked, resumed !== undefined)
   if (!prepared.ok) return prepared
   const { merged, current, write } = prepared.value
@@ -152,26 +159,30 @@ async function makeInLine(
   if (tools.emergency?.isSick() || tools.isFull()) return unrecordable()
 
   const changeId = resumed?.changeId ?? newId()
-  const record = tools.ledger.resource(asked.kind, asked.address.id)
-  const draft = describe(tools, asked, changeId, merged)
+  const draft = describe(tools, asked, changeId, prepared.value)
   const readBefore = current?.values as AnyValues | undefined
   if (JSON.stringify([draft.fields, readBefore]).length > MAX_RECORD) {
     const detail = `the resource and the diff are longer than ${MAX_RECORD} characters together`
     return refuse('resource-too-large', detail)
   }
+  if (readBefore && !(await settleOlder(tools, asked, changeId, readBefore))) return unrecordable()
+  const made = { merged, fields: draft.fields, before: readBefore, carried: write?.carries ?? [] }
+  const record = tools.ledger.resource(asked.kind, asked.address.id)
   const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
 
   if (!write || !url) {
-    const reply = replyOf(tools, asked, draft, merged, readBefore ?? {}, record)
+    const { applied, ...told } = conclude(tools, made, { outcome: 'applied', status: null, attempts: 0 })
+    const reply = replyOf(tools, asked, draft, merged, told, record)
     const event = { ...draft, type: resumed ? ('settled' as const) : ('outcome' as const), upstream: null }
     const answer = key && { answer: { reply } satisfies StoredAnswer }
-    const stored = await append(tools, { ...event, outcome: 'applied' }, { ...reserve, ...answer })
+    const stored = await append(tools, { ...event, outcome: 'applied' }, { applied, ...reserve, ...answer })
     return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
   }
 
   const target = { method: write.method, path: pathOf(url), traceparent: asked.traceparent }
+  const { unchanged: _, ...common } = draft
   const attempt = (upstream: object): EventDraft => ({
-    ...draft,
+    ...common,
     type: 'attempt',
     fields: {},
     outcome: null,
@@ -186,7 +197,14 @@ async function makeInLine(
     if (!begun.ok) return begun
 
     const started = performance.now()
-    const toCarryOut = { ...asked, request: write, desired: merged.desired, current, earlier: resumed?.state }
+    const toCarryOut = {
+      ...asked,
+      request: write,
+      desired: merged.desired,
+      current,
+      earlier: resumed?.state,
+      verifies: tools.connection.verifyWrites,
+    }
     const finding = await carryOut(toCarryOut, tools.exchange, async (number, shown, status) => {
       // A store that hesitates must not hold the reply up beyond the deadline; the outcome follows in its line.
       await asked.deadline.within(append(tools, attempt({ attempt: number, shown, status })))
@@ -194,18 +212,29 @@ async function makeInLine(
     const durationMs = Math.round(performance.now() - started)
 
     const { outcome, status, attempts } = finding
-    const applied = consequence(tools, merged, finding)
-    const values = { ...readBefore, ...merged.desired, ...finding.values }
+    const { applied, problem, ...told } = conclude(tools, made, finding)
     const reply: ChangeReply = {
-      ...replyOf(tools, asked, draft, merged, values, after(record, applied)),
-      ...deployed(finding),
+      ...replyOf(tools, asked, draft, merged, told, after(record, applied)),
+      ...seen(finding),
       upstream: { method: write.method, status, attempts, durationMs },
     }
-    const answer = key && answerOf(finding, reply)
-    const upstream = { ...target, status, attempts, durationMs, ...deployed(finding) }
+    const failure: Problem = {
+      ...(problem ?? { slug: 'internal-error', detail: 'the outcome has no explanation' }),
+      changeId,
+      outcome,
+    }
+    const answer = key && answerOf(finding, { reply, problem: failure })
+    const upstream = { ...target, status, attempts, durationMs, ...seen(finding) }
+    const { notTaken } = finding
     const stored = await recordOutcome(tools, {
       connection: tools.connection.name,
-      draft: { ...draft, type: 'outcome', outcome, upstream },
+      draft: {
+        ...draft,
+        type: 'outcome',
+        fields: told.fields,
+        outcome,
+        upstream: { ...upstream, ...(notTaken && { notTaken }) },
+      },
       applied,
       ...(answer !== undefined && { answer }),
     })
@@ -217,9 +246,25 @@ async function makeInLine(
     }
     return outcome === 'applied'
       ? ok(replyFor(reply, asked.readable))
-      : { ok: false, problem: failure(finding, changeId) }
+      : { ok: false, problem: problemFor(failure, asked.readable) }
   } finally {
     live.delete(changeId)
+  }
+}
+
+/** What was read for this change may prove older ones that are open. False when that could not be recorded. */
+async function settleOlder(
+  tools: ChangeTools,
+  { kind, address, spec, requestId }: Asked,
+  changeId: string,
+  values: AnyValues,
+): Promise<boolean> {
+  try {
+    await settleProven(tools, { kind, id: address.id, except: changeId }, spec, values)
+    return true
+  } catch (error) {
+    tools.log.error('event not stored', { requestId, changeId, type: 'settled', error: String(error) })
+    return false
   }
 }
 
@@ -288,9 +333,17 @@ function isOwn(
 /** What all events of one change have in common. */
 type ChangeDraft = Omit<EventDraft, 'type' | 'outcome' | 'upstream'> & { changeId: string }
 
-function describe(tools: ChangeTools, request: ChangeRequest, changeId: string, merged: Merged): ChangeDraft {
+function describe(
+  tools: ChangeTools,
+  request: ChangeRequest,
+  changeId: string,
+  { merged, write }: Planned,
+): ChangeDraft {
   const { kind, address, actor, reason, requestId } = request
   const changes = withFingerprints(kind, address.id, merged, tools.keys)
+  const { kept } = merged
+  const carried = [...(write?.carries ?? [])]
+  const unchanged = { ...(kept.length > 0 && { kept }), ...(carried.length > 0 && { carried }) }
   return {
     changeId,
     actor,
@@ -301,15 +354,16 @@ function describe(tools: ChangeTools, request: ChangeRequest, changeId: string, 
     widens: merged.widens,
     reason: reason ?? null,
     requestId,
+    ...(Object.keys(unchanged).length > 0 && { unchanged }),
   }
 }
 
 const replyOf = (
   tools: ChangeTools,
   asked: Asked,
-  { changeId, fields }: ChangeDraft,
+  { changeId }: ChangeDraft,
   { desired, widens }: Merged,
-  values: AnyValues,
+  { values, fields, warnings }: Pick<Conclusion, 'values' | 'fields' | 'warnings'>,
   record: ResourceRecord,
 ): ChangeReply => ({
   changeId,
@@ -318,24 +372,28 @@ const replyOf = (
   widens,
   resource: view(tools, asked, asked.spec, values, record),
   fields,
+  ...(warnings.length > 0 && { warnings }),
 })
 
-const deployed = ({ deployment }: Finding): { deployment?: Deployment & JsonObject } =>
-  deployment ? { deployment: deployment as Deployment & JsonObject } : {}
-
-const failure = ({ problem, outcome }: Finding, changeId: string): Problem => ({
-  ...(problem ?? { slug: 'internal-error', detail: 'the outcome has no explanation' }),
-  changeId,
-  outcome,
+/** What was seen of the change beside its values. */
+const seen = ({
+  deployment,
+  verified,
+}: Finding): { deployment?: Deployment & JsonObject; verified?: boolean } => ({
+  ...(verified !== undefined && { verified }),
+  ...(deployment && { deployment: deployment as Deployment & JsonObject }),
 })
 
 /** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
-function answerOf(finding: Finding, reply: ChangeReply): StoredAnswer | 'release' | undefined {
-  if (finding.outcome === 'applied') return { reply }
+function answerOf(
+  { outcome, problem, status }: Finding,
+  whole: { reply: ChangeReply; problem: Problem },
+): StoredAnswer | 'release' | undefined {
+  if (outcome === 'applied') return { reply: whole.reply }
   // A spent rate limit says "later", and a refused token says nothing of the change: the same key must be good later.
-  const isPassing = finding.problem?.slug === 'upstream-rate-limited' || finding.status === 401
-  if (finding.outcome === 'not_sent' || (finding.outcome === 'rejected' && isPassing)) return 'release'
-  return finding.outcome === 'rejected' ? { problem: failure(finding, reply.changeId) } : undefined
+  const isPassing = problem?.slug === 'upstream-rate-limited' || status === 401
+  if (outcome === 'not_sent' || (outcome === 'rejected' && isPassing)) return 'release'
+  return outcome === 'rejected' ? { problem: whole.problem } : undefined
 }
 
 /** A fault of the gateway's own after the request may have left: nothing is known, and that is what is said. */
@@ -344,17 +402,6 @@ function lost({ log }: ChangeTools, { requestId }: Asked, changeId: string, erro
   const detail = 'the gateway failed in the middle of the change; it may have been applied'
   const problem: Problem = { slug: 'outcome-unknown', detail, retryAfterSeconds: 1 }
   return { outcome: 'unknown', problem, status: null, attempts: 1 }
-}
-
-/** What the outcome means for the gateway's own record of the resource. */
-function consequence(tools: ChangeTools, { desired }: Merged, { outcome }: Finding): Applied {
-  const inForce = outcome === 'applied' || outcome === 'partial'
-  const names = visible(tools, Object.keys(desired)).filter((name) => !(desired[name] instanceof Secret))
-  const values = inForce ? Object.fromEntries(names.map((name) => [name, desired[name]])) : {}
-  // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
-  const mayHaveChanged = inForce || outcome === 'unknown'
-  const secretChanged = mayHaveChanged && Object.values(desired).some((value) => value instanceof Secret)
-  return { values: values as JsonObject, secretChanged }
 }
 
 const after = (

@@ -53,6 +53,8 @@ const connection = z.strictObject({
   deadlineMs: z.int().min(1000).max(120_000).default(25_000),
   requireIfMatch: z.boolean().default(false),
   hideMetadata: z.boolean().default(false),
+  /** Whether a write is read back where the provider's answer does not tell what was asked for. */
+  verifyWrites: z.boolean().default(true),
   /** Whether the provider may stand on a private network. */
   allowPrivateAddresses: z.boolean().default(false),
   /** Sliding windows instead of those that the provider publishes; an empty list sets no limit. */
@@ -172,6 +174,7 @@ export interface ConnectionConfig {
   deadlineMs: number
   requireIfMatch: boolean
   hideMetadata: boolean
+  verifyWrites: boolean
   allowPrivateAddresses: boolean
   limits: Limits
   /** Canonical ids of what the gateway itself depends on. */
@@ -292,6 +295,7 @@ export function readConfig(
       deadlineMs: given.deadlineMs,
       requireIfMatch: given.requireIfMatch,
       hideMetadata: given.hideMetadata,
+      verifyWrites: given.verifyWrites,
       allowPrivateAddresses: given.allowPrivateAddresses,
       limits: {
         per,

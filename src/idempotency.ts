@@ -1,9 +1,10 @@
 import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
 import type { KeyScope } from './ledger/ledger.ts'
 import type { AnyValues } from './model.ts'
+import { intentOf, isProvable, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
-import { type ChangeReply, replyFor, view } from './reply.ts'
+import { type ChangeReply, problemFor, replyFor, view, visible } from './reply.ts'
 
 /** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
 export interface KeyedRequest {
@@ -75,15 +76,42 @@ export async function consultKey(
     case 'rejected': {
       // Nothing but change.ts writes answers, and only of this type.
       const stored = reserved.answer as StoredAnswer | null
+      const seen = visible(tools, asked.readable)
       if (stored && 'problem' in stored)
-        return { answer: { ok: false, problem: stored.problem, replayed: true } }
-      if (stored) return { answer: { ...ok(replyFor(stored.reply, asked.readable)), replayed: true } }
+        return { answer: { ok: false, problem: problemFor(stored.problem, seen), replayed: true } }
+      if (stored) return { answer: { ...ok(replyFor(stored.reply, seen)), replayed: true } }
       const made = await settledReply(tools, asked, changeId, record.state)
       // A read that failed is no answer to the change.
-      const answer = made.ok ? ok(replyFor(made.value, asked.readable)) : made
+      const answer = made.ok ? ok(replyFor(made.value, seen)) : made
       return { answer: made.ok || record.state === 'rejected' ? { ...answer, replayed: true } : answer }
     }
   }
+}
+
+/**
+ * Answers for a change that a newer one may have overtaken: it is not sent again, for that could bring an older value back.
+ * Reading may still prove it; otherwise it stays open.
+ */
+export async function answerOvertaken(
+  tools: ChangeTools,
+  asked: Asked,
+  key: KeyedRequest,
+  changeId: string,
+): Promise<ChangeAnswer> {
+  const { spec, ref, kind, address, deadline, traceparent } = asked
+  const intent = intentOf(tools.ledger, changeId)
+  if (spec.read && intent && isProvable(spec, intent)) {
+    const read = await readBack(spec.read, ref, tools.exchange, deadline, traceparent)
+    if (read.ok) await settleProven(tools, { kind, id: address.id }, spec, read.value.values as AnyValues)
+    const settled = read.ok && (await consultKey(tools, asked, key))
+    if (settled && settled.answer) return settled.answer
+  }
+  const state = tools.ledger.change(changeId)?.state
+  return refuse(
+    'superseded',
+    'a newer change of the resource may have taken the place of this one, so it is not sent again; it stays open until it is settled',
+    { changeId, ...(state && state !== 'in_flight' && { outcome: state }) },
+  )
 }
 
 /** The answer to a change that was settled after its request had ended: there is none stored, so it is made now. */
@@ -102,7 +130,7 @@ async function settledReply(
   }
   const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, traceparent))
   if (read && !read.ok) return read
-  const intent = tools.ledger.story(changeId).find(({ type }) => type === 'intent')
+  const intent = intentOf(tools.ledger, changeId)
   const record = tools.ledger.resource(kind, address.id)
   return ok({
     changeId,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { AuditKeys } from './audit-keys.ts'
-import { bodyPointer, isObject, type JsonObject } from './json.ts'
+import { withoutEchoes } from './hidden.ts'
+import { bodyPointer, isObject, type Json, type JsonObject } from './json.ts'
 import {
   type AnyCapabilities,
   type AnyValues,
@@ -22,6 +23,8 @@ export type Mode = 'merge' | 'replace'
 export interface Merged {
   /** What differs from upstream, and so has to be written. */
   desired: AnyValues
+  /** Names of the fields that were asked for and have the value already. */
+  kept: string[]
   changes: FieldChanges
   widens: boolean
 }
@@ -96,6 +99,7 @@ export function merge(
   mode: Mode,
 ): Result<Merged> {
   const desired: AnyValues = {}
+  const kept: string[] = []
   const changes: Record<string, FieldChange> = {}
   let widens = false
   for (const [name, asked] of Object.entries(sent)) {
@@ -110,16 +114,24 @@ export function merge(
       )
     }
     const to = merging ? mergeMetadata(from, asked as JsonObject) : asked
-    if (sameValue(kind, name, from, to)) continue
+    if (sameValue(kind, name, from, to)) {
+      kept.push(name)
+      continue
+    }
     desired[name] = to
     if (to instanceof Secret) {
       changes[name] = { action: 'set' }
       continue
     }
-    changes[name] = { action: to === null ? 'clear' : 'set', ...(from !== undefined && { from }), to }
+    const { [name]: shown } = withoutEchoes({ [name]: from }, sent, current)
+    changes[name] = {
+      action: to === null ? 'clear' : 'set',
+      ...(from !== undefined && { from: shown as Json }),
+      to,
+    }
     if (fieldsOf(kind)[name]?.widens?.(from, to)) widens = true
   }
-  return ok({ desired, changes, widens })
+  return ok({ desired, kept, changes, widens })
 }
 
 /** Null removes a member (RFC 7396 at the first level). Removing from nothing leaves nothing. */
@@ -129,38 +141,6 @@ function mergeMetadata(from: Value | undefined, asked: JsonObject): Value {
     Object.entries({ ...base, ...asked }).filter(([name]) => asked[name] !== null),
   )
   return from === null && Object.keys(merged).length === 0 ? null : merged
-}
-
-export const HIDDEN = '[hidden]'
-
-/** Values with those that the caller may not read replaced; lists stay lists, so that an adapter can still plan. */
-export function hide(values: AnyValues, readable: readonly string[]): AnyValues {
-  return Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [
-      name,
-      readable.includes(name) || value === undefined || value instanceof Secret
-        ? value
-        : Array.isArray(value)
-          ? [HIDDEN]
-          : HIDDEN,
-    ]),
-  )
-}
-
-const hidden = (change: FieldChange): FieldChange => ({
-  action: change.action,
-  ...('from' in change && { from: HIDDEN }),
-  ...('to' in change && { to: HIDDEN }),
-  ...('fingerprint' in change && { fingerprint: HIDDEN }),
-})
-
-export function hideChanges(changes: FieldChanges, readable: readonly string[]): FieldChanges {
-  return Object.fromEntries(
-    Object.entries(changes).map(([name, change]) => [
-      name,
-      readable.includes(name) ? change : hidden(change),
-    ]),
-  )
 }
 
 /** Adds fingerprints of the secrets in a change that is about to be made. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { admitsMore } from './address-range.ts'
+import { type Equivalence, equivalences } from './equivalence.ts'
 import { canonical, isClean, type Json, type JsonObject } from './json.ts'
 import { Secret } from './secret.ts'
 
@@ -218,6 +219,8 @@ export interface Capability {
   maximum?: number
   /** The most elements that a list may have. */
   maxItems?: number
+  /** How the provider may spell a value that it took. */
+  takenAs?: Equivalence
 }
 export type Capabilities<K extends Kind> = { readonly [F in FieldName<K>]?: Capability }
 export type AnyCapabilities = { readonly [field: string]: Capability | undefined }
@@ -247,11 +250,26 @@ export function sameValue(kind: Kind, name: string, a: Value | undefined, b: Val
   return canonical(a) === canonical(b)
 }
 
+/** Whether a told value is the one that was asked for, or one that the provider makes of it. */
+export function isTaken(
+  kind: Kind,
+  name: string,
+  { takenAs }: Pick<Capability, 'takenAs'>,
+  asked: Value | undefined,
+  told: Value | undefined,
+): boolean {
+  if (sameValue(kind, name, asked, told)) return true
+  if (takenAs === undefined || asked === undefined || told === undefined) return false
+  return !(asked instanceof Secret) && !(told instanceof Secret) && equivalences[takenAs](asked, told)
+}
+
 /** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */
 export interface FieldChange {
   action: 'set' | 'clear'
   from?: Json
   to?: Json
+  /** What the provider told instead of `to`. */
+  told?: Json
   fingerprint?: string
 }
 export type FieldChanges = Readonly<Record<string, FieldChange>>

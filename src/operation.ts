@@ -51,6 +51,9 @@ export const problemSchema = z
     changeId: z.string().optional(),
     outcome: z.string().optional(),
     errors: z.array(z.object({ pointer: z.string(), code: z.string(), detail: z.string() })).optional(),
+    fields: z.record(z.string(), z.looseObject({})).optional().openapi({
+      description: 'Fields of which the provider `told` something else than what was asked for.',
+    }),
   })
   .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
 
@@ -148,7 +151,7 @@ export function readQuery(operation: Operation, url: URL): Result<Record<string,
 
 export function problemResponse(problem: Problem, requestId: string, pathname: string): Response {
   const { status, title, retryable } = problems[problem.slug]
-  const { slug, detail, errors, changeId, outcome, retryAfterSeconds, extension, headers: more } = problem
+  const { slug, detail, errors, fields, changeId, outcome, retryAfterSeconds, extension } = problem
   const document = {
     type: `/problems/${slug}`,
     title,
@@ -160,9 +163,10 @@ export function problemResponse(problem: Problem, requestId: string, pathname: s
     ...(changeId && { changeId }),
     ...(outcome && { outcome }),
     ...(errors && { errors }),
+    ...(fields && { fields }),
     ...extension,
   }
-  const headers = new Headers({ ...more, 'content-type': 'application/problem+json' })
+  const headers = new Headers({ ...problem.headers, 'content-type': 'application/problem+json' })
   if (retryAfterSeconds !== undefined) headers.set('retry-after', String(retryAfterSeconds))
   if (status === 401 && !headers.has('www-authenticate')) headers.set('www-authenticate', CHALLENGE)
   return new Response(JSON.stringify(document), { status, headers })

@@ -1,4 +1,5 @@
 import type { Denied } from './denial.ts'
+import type { FieldChanges } from './model.ts'
 
 /**
  * Every way the gateway can refuse or fail, in one table. Handlers answer from it, the OpenAPI document lists its
@@ -168,6 +169,11 @@ export const problems = {
     'The provider answered with a failure that is known to have changed nothing, or it could not be read.',
     true,
   ),
+  'not-taken': entry(
+    502,
+    'Not taken',
+    'The provider answered with success and does not hold what was asked for; `errors` names the fields, `fields` says what it told instead. With the outcome `rejected` none of what was asked for is in force, with `partial` some of it is. The request was not repeated.',
+  ),
   'partially-applied': entry(
     502,
     'Partially applied',
@@ -234,6 +240,8 @@ export interface Problem {
   retryAfterSeconds?: number
   changeId?: string
   outcome?: string
+  /** Fields of which the provider told something else than what was asked for. Kept whole, and masked for each caller. */
+  fields?: FieldChanges
   /** Further response headers. */
   headers?: Record<string, string>
   /** Set where the caller was refused for who it is; never part of a reply. */

@@ -1,10 +1,10 @@
 import type { ChangeTools } from './change.ts'
 import { locate } from './change.ts'
 import { Deadline } from './deadline.ts'
-import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
+import type { Actor as Originator, AuditEvent } from './ledger/event.ts'
 import type { ChangeRecord, ChangeState } from './ledger/ledger.ts'
-import { HIDDEN } from './merge.ts'
-import { type AnyValues, sameValue } from './model.ts'
+import type { AnyValues } from './model.ts'
+import { askedIn, intentOf, isProvable, provenBy, settle } from './open-changes.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { parseId } from './resource-id.ts'
@@ -58,38 +58,29 @@ async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void
   // Read again inside the line: a newer change may have superseded it, or its own key may have gone on with it.
   const record = tools.ledger.change(id)
   if (!record || tools.live.has(id) || (record.state !== 'in_flight' && record.state !== 'unknown')) return
-  const intent = intentOf(tools, id)
+  const intent = intentOf(tools.ledger, id)
   if (!intent) return
-  const proven = await isInForce(tools, intent)
+  const proven = await readProof(tools, intent)
   // The next round asks again: what becomes of a change must not depend on who was out of patience.
   if (proven === 'later') return
-  if (proven) return finish(tools, intent, 'settled', 'applied', null)
+  if (proven) return settle(tools, intent, { type: 'settled', outcome: 'applied', values: proven })
   const waiting = record.state === 'unknown' && Date.now() - Date.parse(record.since) < UNKNOWN_PATIENCE
-  if (!waiting) await finish(tools, intent, 'settled', 'needs_attention', null)
+  if (!waiting) await settle(tools, intent, { type: 'settled', outcome: 'needs_attention' })
 }
 
-/** Whether reading back proves that everything the change asked for is there. */
-async function isInForce(tools: ChangeTools, intent: AuditEvent): Promise<boolean | 'later'> {
+/** What is in force of the change, if reading back proves that everything it asked for is there. */
+async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyValues | undefined | 'later'> {
   const { kind, resource } = intent
   const address = resource === null ? undefined : parseId(resource)
-  if (kind === null || !address?.ok) return false
+  if (kind === null || !address?.ok) return undefined
   const found = locate(tools.adapter, { kind, address: address.value })
-  if (!found.ok || !found.value.spec.read) return false
-  const asked = Object.entries(intent.fields)
-  if (asked.length === 0) return false
-  // A secret cannot be compared, and neither can what the audit does not hold.
-  if (asked.some(([, change]) => !('to' in change) || change.to === HIDDEN)) return false
+  if (!found.ok) return undefined
   const { spec, ref } = found.value
-  const read = await readBack(
-    spec.read as NonNullable<typeof spec.read>,
-    ref,
-    tools.exchange,
-    new Deadline(LOOK_MS),
-    traceparentOf(new Headers()),
-  )
-  if (!read.ok) return read.later && 'later'
-  const now = read.value.values as AnyValues
-  return asked.every(([name, { to }]) => sameValue(kind, name, now[name], to))
+  if (!spec.read || !isProvable(spec, intent)) return undefined
+  const trace = traceparentOf(new Headers())
+  const read = await readBack(spec.read, ref, tools.exchange, new Deadline(LOOK_MS), trace)
+  if (!read.ok) return read.later ? 'later' : undefined
+  return provenBy(read.value.values as AnyValues, kind, spec, intent)
 }
 
 /** Settles by hand, in the resource's line. Only what is not settled can be; the same word twice is no fault. */
@@ -101,7 +92,7 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
   const line = `${known.kind} ${known.resource}`
   return tools.queue.run(line, null, new Deadline(LOOK_MS), async () => {
     const record = tools.ledger.change(changeId)
-    const intent = intentOf(tools, changeId)
+    const intent = intentOf(tools.ledger, changeId)
     if (!record || !intent) return refuse('not-found', 'there is no such change')
     if (record.state === outcome) return ok(undefined)
     if (!['in_flight', 'unknown', 'needs_attention', 'partial'].includes(record.state)) {
@@ -110,7 +101,8 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
     // What the emergency keeps may be this very change's outcome.
     if (tools.emergency?.isSick()) return unrecordable()
     try {
-      await finish(tools, intent, 'resolved', outcome, resolution)
+      const values = outcome === 'applied' ? askedIn(intent) : {}
+      await settle(tools, intent, { type: 'resolved', outcome, values, by: resolution })
       return ok(undefined)
     } catch (error) {
       tools.log.error('event not stored', { changeId, type: 'resolved', error: String(error) })
@@ -121,43 +113,3 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
 
 const unrecordable = () =>
   refuse('audit-unavailable', 'the word could not be recorded', { retryAfterSeconds: 1 })
-
-const intentOf = ({ ledger }: ChangeTools, changeId: string): AuditEvent | undefined =>
-  ledger.story(changeId).find(({ type }) => type === 'intent')
-
-async function finish(
-  tools: ChangeTools,
-  intent: AuditEvent,
-  type: 'settled' | 'resolved',
-  outcome: Outcome,
-  by: Resolution | null,
-): Promise<void> {
-  const { changeId, alias, kind, resource, fields, widens, requestId } = intent
-  const changes = Object.entries(fields)
-  const values = Object.fromEntries(
-    changes.flatMap(([name, { to }]) => (to === undefined || to === HIDDEN ? [] : [[name, to]])),
-  )
-  await tools.ledger.append({
-    connection: tools.connection.name,
-    draft: {
-      type,
-      changeId,
-      actor: by?.actor ?? null,
-      alias,
-      kind,
-      resource,
-      fields: {},
-      widens,
-      reason: by?.reason ?? null,
-      requestId: by?.requestId ?? requestId,
-      outcome,
-      upstream: null,
-    },
-    applied: {
-      values: (outcome === 'applied' ? values : {}) as Record<string, never>,
-      secretChanged:
-        outcome !== 'rejected' && changes.some(([, { fingerprint }]) => fingerprint !== undefined),
-    },
-  })
-  tools.log.warn('change settled', { changeId, resource, outcome, by: by?.actor.caller ?? 'gateway' })
-}

@@ -3,8 +3,10 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Json } from './json.ts'
 import type { ResourceRecord } from './ledger/ledger.ts'
-import { hide, hideChanges, type Merged } from './merge.ts'
+import { hide, hideChanges } from './hidden.ts'
+import { type Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, fieldsOf, type Kind, type Values } from './model.ts'
+import type { Problem } from './problems.ts'
 import type { ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 import { buildUrl, pathOf } from './upstream.ts'
@@ -25,6 +27,9 @@ export interface ChangeReply {
   widens: boolean
   resource: ResourceView
   fields: FieldChanges
+  /** Whether asked fields that the provider's answer did not tell were seen in force; absent where it told all. */
+  verified?: boolean
+  warnings?: string[]
   deployment?: Deployment
   upstream?: { method: string; status: number | null; attempts: number; durationMs: number }
 }
@@ -108,6 +113,10 @@ export const replyFor = (reply: ChangeReply, readable: readonly string[]): Chang
   resource: viewFor(reply.resource, readable),
   fields: hideChanges(reply.fields, readable),
 })
+
+/** The problem as a caller may see it. It is kept whole too. */
+export const problemFor = (problem: Problem, readable: readonly string[]): Problem =>
+  problem.fields ? { ...problem, fields: hideChanges(problem.fields, readable) } : problem
 
 /** A change that was looked at and not made. */
 export interface Planned {

@@ -13,6 +13,15 @@ export class Secret {
     return this.#text
   }
 
+  get length(): number {
+    return this.#text.length
+  }
+
+  /** Whether the text gives it away. */
+  isIn(text: string): boolean {
+    return text.includes(this.#text)
+  }
+
   toString(): string {
     return '[secret]'
   }

@@ -38,6 +38,12 @@ export interface AuditEvent {
   outcome: Outcome | null
   upstream: Json
   /**
+   * Names of fields that the change says something of and does not alter: `kept` were asked for and had the value already,
+   * `carried` stood in the request as they were read. Absent where there are none, and from what
+   * was written before there was this member.
+   */
+  unchanged?: { kept?: string[]; carried?: string[] }
+  /**
    * Of refused attempts: the problem's slug, and how many there were since the last such event. Absent from all others:
    * a member that came later must not be part of the hash of what was written before it.
    */
@@ -79,6 +85,7 @@ export const toRow = (event: AuditEvent, position: number): Row => ({
   requestId: event.requestId,
   outcome: event.outcome,
   upstream: event.upstream === null ? null : JSON.stringify(event.upstream),
+  unchanged: event.unchanged ? JSON.stringify(event.unchanged) : null,
   refusal: event.refusal ? JSON.stringify(event.refusal) : null,
   previous: event.previous,
   hash: event.hash,
@@ -103,5 +110,8 @@ export const toEvent = (row: Row): AuditEvent => ({
   actor: row.actor === null ? null : { caller: row.actor, key: row.actorKey, address: row.actorAddress },
   fields: JSON.parse(row.fields) as AuditEvent['fields'],
   upstream: row.upstream === null ? null : (JSON.parse(row.upstream) as Json),
+  ...(row.unchanged !== null && {
+    unchanged: JSON.parse(row.unchanged) as NonNullable<AuditEvent['unchanged']>,
+  }),
   ...(row.refusal !== null && { refusal: JSON.parse(row.refusal) as NonNullable<AuditEvent['refusal']> }),
 })

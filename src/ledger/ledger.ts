@@ -3,6 +3,7 @@ import {
   desc,
   eq,
   getTableColumns,
+  gt,
   gte,
   inArray,
   isNotNull,
@@ -37,7 +38,10 @@ export type EventDraft = Omit<AuditEvent, 'id' | 'connection' | 'seq' | 'at' | '
 export interface Entry {
   connection: string
   draft: EventDraft
-  /** Values that are now in force, and whether a secret was changed. */
+  /**
+   * Values that are now in force, and whether a secret was changed. A value never takes the place of one that a change
+   * has set whose intent came later.
+   */
   applied?: { values: JsonObject; secretChanged: boolean }
   /** Takes the key for the change; it must be free. */
   reserve?: Reservation
@@ -76,6 +80,13 @@ export interface Ledger extends Lists {
   change(id: string): ChangeRecord | undefined
   /** The events of one change in the order of their chain. */
   story(changeId: string): AuditEvent[]
+  /** Ids of the resource's changes that are not known to be in force, nor known not to be. */
+  open(connection: string, kind: Kind, resource: string): string[]
+  /**
+   * Whether a newer change of the resource, by its intent, says something of a field that this one was to change, and was
+   * applied or may have reached the provider: then sending this one again could bring an older value back.
+   */
+  isOvertaken(changeId: string): boolean
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
   /** When the connection's newest writes that may have left had ended, in epoch milliseconds; `most` of them. */
@@ -89,10 +100,17 @@ export interface Ledger extends Lists {
 }
 
 /**
- * Changes that are not known to be in force, nor known not to be: a newer one takes their place. One that is in flight
- * while another of its resource begins was left behind by a crash, for a resource has one writer.
+ * Changes that are not known to be in force, nor known not to be. One that is in flight while another of its resource
+ * begins was left behind by a crash, for a resource has one writer.
  */
-const UNSETTLED = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+const OPEN = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+
+/** What a change was to alter, and all that stood in its request, by the event that began it. */
+interface Beginning {
+  position: number
+  altered: string[]
+  written: ReadonlySet<string>
+}
 
 /** States that nothing follows any more. */
 const FINAL: ReadonlySet<ChangeState> = new Set(['applied', 'rejected', 'superseded'])
@@ -135,18 +153,48 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .insert(changes)
     .values(placeholders(getTableColumns(changes)))
     .prepare()
-  const unsettled = db
+  const openChanges = db
     .select({ id: changes.id })
     .from(changes)
     .where(
       and(
         eq(changes.connection, place('connection')),
-        inArray(changes.state, UNSETTLED),
+        inArray(changes.state, OPEN),
         // The plus keeps SQLite from the index by resource, where every settled change would be read.
         eq(sql`+${changes.resource}`, place('resource')),
         eq(changes.kind, place('kind')),
       ),
     )
+    .prepare()
+  const firstEvent = db
+    .select({ position: audit.position, fields: audit.fields, unchanged: audit.unchanged })
+    .from(audit)
+    .where(eq(audit.changeId, place('changeId')))
+    .orderBy(audit.position)
+    .limit(1)
+    .prepare()
+  const names = (column: SQL | typeof audit.fields) =>
+    sql`EXISTS (SELECT 1 FROM json_each(${column}) AS has WHERE has.value IN (SELECT value FROM json_each(${place('names')})))`
+  const overtaking = db
+    .select({ id: changes.id })
+    .from(audit)
+    .innerJoin(changes, eq(changes.id, audit.changeId))
+    .where(
+      and(
+        eq(audit.resource, place('resource')),
+        eq(audit.kind, place('kind')),
+        gt(audit.position, place('position')),
+        // What begins a change: an intent, or the outcome of one that had nothing to write.
+        or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
+        inArray(changes.state, ['applied', ...OPEN]),
+        or(
+          sql`EXISTS (SELECT 1 FROM json_each(${audit.fields}) AS has WHERE has.key IN (SELECT value FROM json_each(${place('names')})))`,
+          names(sql`${audit.unchanged} ->> '$.kept'`),
+          names(sql`${audit.unchanged} ->> '$.carried'`),
+        ),
+      ),
+    )
+    .limit(1)
     .prepare()
   const changeRow = db
     .select()
@@ -181,7 +229,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .values(placeholders(getTableColumns(resources)))
     .onConflictDoUpdate({
       target: [resources.kind, resources.resource],
-      set: { applied: sql`excluded.applied`, secretChanges: sql`excluded.secret_changes` },
+      set: {
+        applied: sql`excluded.applied`,
+        setBy: sql`excluded.set_by`,
+        secretChanges: sql`excluded.secret_changes`,
+      },
     })
     .prepare()
   const expireKey = db
@@ -218,11 +270,23 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .delete(idempotency)
     .where(eq(idempotency.changeId, place('changeId')))
     .prepare()
-  function resource(kind: Kind, id: string): ResourceRecord {
+  function resource(kind: Kind, id: string): ResourceRecord & { setBy: Record<string, number> } {
     const row = resourceRow.get({ kind, resource: id })
     return row
-      ? { applied: JSON.parse(row.applied) as JsonObject, secretChanges: row.secretChanges }
-      : { applied: {}, secretChanges: 0 }
+      ? {
+          applied: JSON.parse(row.applied) as JsonObject,
+          setBy: JSON.parse(row.setBy) as Record<string, number>,
+          secretChanges: row.secretChanges,
+        }
+      : { applied: {}, setBy: {}, secretChanges: 0 }
+  }
+
+  function beginningOf(changeId: string): Beginning | undefined {
+    const event = firstEvent.get({ changeId })
+    if (!event) return undefined
+    const { carried = [] } = JSON.parse(event.unchanged ?? '{}') as NonNullable<AuditEvent['unchanged']>
+    const altered = Object.keys(JSON.parse(event.fields) as object)
+    return { position: event.position, altered, written: new Set([...altered, ...carried]) }
   }
 
   function insert(connection: string, draft: EventDraft): AuditEvent {
@@ -250,50 +314,69 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     expireKey.run({ changeId, expiresAt: Date.now() + KEY_LIFETIME })
   }
 
-  /** The change's state after the event. A change that begins takes the place of unsettled older ones. */
+  /** The change's state after the event. */
   function project(event: AuditEvent): void {
     const { changeId, kind, resource: id, connection, at } = event
     if (changeId === null || kind === null || id === null) return
     const state = event.outcome ?? 'in_flight'
-    const begins = event.type === 'intent' || (event.type === 'outcome' && event.upstream === null)
-    if (!begins) {
-      moveChange.run({ id: changeId, state, since: at })
-      if (FINAL.has(state)) expire(changeId)
+    const isNoOp = event.type === 'outcome' && event.upstream === null
+    if (event.type === 'intent' || isNoOp) {
+      insertChange.run({
+        id: changeId,
+        connection,
+        kind,
+        resource: id,
+        actor: event.actor?.caller ?? null,
+        state,
+        since: at,
+      })
       return
     }
-    for (const older of unsettled.all({ connection, resource: id, kind })) {
-      const by = {
-        ...event,
-        changeId: older.id,
+    moveChange.run({ id: changeId, state, since: at })
+    if (FINAL.has(state)) expire(changeId)
+    if (state === 'applied') supersede({ changeId, kind, id, event })
+  }
+
+  /** An applied change takes the place of open ones that began before it, where it wrote every field of theirs. */
+  function supersede(by: { changeId: string; kind: Kind; id: string; event: AuditEvent }): void {
+    const { changeId, kind, id, event } = by
+    const { unchanged: _, ...common } = event
+    const others = openChanges.all({ connection: event.connection, resource: id, kind })
+    if (others.length === 0) return
+    const own = beginningOf(changeId)
+    for (const other of others) {
+      const older = beginningOf(other.id)
+      if (!own || !older || older.position >= own.position) continue
+      if (!older.altered.every((name) => own.written.has(name))) continue
+      const superseded = insert(event.connection, {
+        ...common,
+        type: 'settled',
+        changeId: other.id,
         fields: {},
         widens: false,
+        outcome: 'superseded',
         upstream: { supersededBy: changeId },
-      }
-      const superseded = insert(connection, { ...by, type: 'settled', outcome: 'superseded' })
-      expire(older.id)
-      moveChange.run({ id: older.id, state: 'superseded', since: superseded.at })
+      })
+      expire(other.id)
+      moveChange.run({ id: other.id, state: 'superseded', since: superseded.at })
     }
-    insertChange.run({
-      id: changeId,
-      connection,
-      kind,
-      resource: id,
-      actor: event.actor?.caller ?? null,
-      state,
-      since: at,
-    })
   }
 
   function apply(
-    { kind, resource: id }: EventDraft,
+    { kind, resource: id, changeId }: EventDraft,
     { values, secretChanged }: NonNullable<Entry['applied']>,
   ): void {
-    if (kind === null || id === null) return
+    if (kind === null || id === null || changeId === null) return
     const before = resource(kind, id)
+    const position = firstEvent.get({ changeId })?.position ?? 0
+    const newer = Object.entries(values).filter(([name]) => (before.setBy[name] ?? 0) <= position)
+    if (newer.length === 0 && !secretChanged) return
+    const setBy = Object.fromEntries(newer.map(([name]) => [name, position]))
     insertResource.run({
       kind,
       resource: id,
-      applied: JSON.stringify({ ...before.applied, ...values }),
+      applied: JSON.stringify({ ...before.applied, ...Object.fromEntries(newer) }),
+      setBy: JSON.stringify({ ...before.setBy, ...setBy }),
       secretChanges: before.secretChanges + (secretChanged ? 1 : 0),
     })
   }
@@ -343,7 +426,27 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     story: (changeId) =>
       db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.position).all().map(toEvent),
 
-    resource,
+    resource(kind, id) {
+      const { applied, secretChanges } = resource(kind, id)
+      return { applied, secretChanges }
+    },
+
+    open: (connection, kind, id) =>
+      openChanges.all({ connection, kind, resource: id }).map((change) => change.id),
+
+    isOvertaken(changeId) {
+      const own = beginningOf(changeId)
+      const row = changeRow.get({ id: changeId })
+      if (!own || !row) return false
+      const { kind, resource: id } = row
+      const found = overtaking.get({
+        resource: id,
+        kind,
+        position: own.position,
+        names: JSON.stringify(own.altered),
+      })
+      return found !== undefined
+    },
 
     writesSince: (connection, since, most) =>
       db

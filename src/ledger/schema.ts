@@ -39,6 +39,8 @@ export const audit = sqliteTable(
     }),
     /** JSON: what was sent and what came back, without values. */
     upstream: text(),
+    /** JSON: names of fields that the change says something of and does not alter. */
+    unchanged: text(),
     /** JSON: which problem a caller ran into, and how often since the last such event. */
     refusal: text(),
     previous: text().notNull(),
@@ -59,8 +61,9 @@ export const audit = sqliteTable(
 )
 
 /**
- * What the gateway last applied, for providers that cannot be read, and how often it changed a secret, for the ETag.
- * Written in the transaction of the outcome that it follows from.
+ * What is in force as far as the gateway knows, for providers that cannot be read: what the provider told last or, where it
+ * told nothing, what was applied. And how often a secret was changed, for the ETag. Written in the transaction of the
+ * outcome that it follows from.
  */
 export const resources = sqliteTable(
   'resources',
@@ -69,6 +72,8 @@ export const resources = sqliteTable(
     resource: text().notNull(),
     /** JSON: field name → value; no secrets. */
     applied: text().notNull(),
+    /** JSON: field name → position of the event that began the change whose value it is. */
+    setBy: text('set_by').notNull().default('{}'),
     secretChanges: integer('secret_changes').notNull().default(0),
   },
   (table) => [primaryKey({ columns: [table.kind, table.resource] })],

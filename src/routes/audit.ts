@@ -5,7 +5,7 @@ import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
 import type { Log } from '../log.ts'
-import { hideChanges } from '../merge.ts'
+import { hideChanges } from '../hidden.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
 import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf } from './history.ts'
@@ -92,6 +92,13 @@ export const eventSchema = z
     requestId: z.string().nullable(),
     outcome: z.enum(outcomes).nullable(),
     upstream: z.any(),
+    unchanged: z
+      .object({ kept: z.array(z.string()).optional(), carried: z.array(z.string()).optional() })
+      .optional()
+      .openapi({
+        description:
+          'Names of fields that the change says something of and does not alter: `kept` were asked for and had the value already, `carried` stood in the request as they were read. Absent where there are none.',
+      }),
     refusal: z.object({ problem: z.string(), count: z.int() }).optional().openapi({
       description:
         'What a caller was refused with this key, and how often since the last such event. Address and resource are those of the first time.',

@@ -2,6 +2,7 @@ import { z } from '@hono/zod-openapi'
 import type { Registry } from '../adapter.ts'
 import { touchesConnection } from '../auth.ts'
 import type { Config } from '../config.ts'
+import { equivalenceNames } from '../equivalence.ts'
 import { type AnyCapabilities, fieldsOf, kinds } from '../model.ts'
 import type { Operation } from '../operation.ts'
 import { ok } from '../problems.ts'
@@ -14,6 +15,10 @@ const capability = z
     minimum: z.number().optional(),
     maximum: z.number().optional(),
     maxItems: z.number().optional(),
+    takenAs: z.enum(equivalenceNames).optional().openapi({
+      description:
+        'How the provider may spell a value that it took: without space at its ends, without the fraction of a second, addresses or e-mail addresses in another spelling. The reply then shows what the provider tells, with a warning.',
+    }),
   })
   .openapi('Capability', {
     description: 'What a provider can do with a field (the words of SCIM, RFC 7643 §7).',
@@ -37,7 +42,15 @@ const provider = z
   .openapi('Provider')
 
 const connection = z
-  .object({ name: z.string(), provider: z.string(), kinds: z.array(z.enum(kinds)) })
+  .object({
+    name: z.string(),
+    provider: z.string(),
+    kinds: z.array(z.enum(kinds)),
+    verifyWrites: z.boolean().openapi({
+      description:
+        'Whether a write is read back where the provider’s answer does not tell what was asked for. Never where the provider cannot be read.',
+    }),
+  })
   .openapi('Connection')
 
 const page = (item: z.ZodType) => ({
@@ -99,11 +112,11 @@ export function providerOperations({
           list(
             [...config.connections.values()]
               .filter(({ name }) => touchesConnection(caller, name))
-              .map(({ name, provider }) => ({
-                name,
-                provider,
-                kinds: Object.keys(registry[provider]?.kinds ?? {}),
-              })),
+              .map(({ name, provider, verifyWrites }) => {
+                const specs = registry[provider]?.kinds ?? {}
+                const isReadable = Object.values(specs).some(({ read }) => read)
+                return { name, provider, kinds: Object.keys(specs), verifyWrites: verifyWrites && isReadable }
+              }),
           ),
         ),
     },

@@ -101,7 +101,7 @@ export function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
       provider: z.string().openapi({ example: 'apinizer' }),
       readable: z.boolean().openapi({
         description:
-          'False where the provider cannot be read: the values are the last that the gateway applied.',
+          'False where the provider cannot be read: the values are the last that it told or, where it told none, that were applied.',
         example: true,
       }),
       etag: z.string().optional().openapi({
@@ -118,6 +118,7 @@ const fieldChange = z
     action: z.enum(['set', 'clear']),
     from: z.any().optional(),
     to: z.any().optional(),
+    told: z.any().optional().openapi({ description: 'What the provider told instead of `to`.' }),
     fingerprint: z
       .string()
       .optional()
@@ -163,6 +164,14 @@ export const changeSchema = (kind: Kind, resource: z.ZodType): z.ZodType =>
         .openapi({ description: 'True when the change gives access that was not there before.' }),
       [kind]: resource,
       fields: fieldChanges,
+      verified: z.boolean().optional().openapi({
+        description:
+          'Whether asked fields that the provider’s answer did not tell were read back and found in force. Absent where the answer told all of them, or only a secret was asked for.',
+      }),
+      warnings: z
+        .array(z.string())
+        .optional()
+        .openapi({ description: 'What a provider holds in a spelling of its own.' }),
       deployment: deployment.optional(),
       upstream: z
         .object({ method: z.string(), status: z.int().nullable(), attempts: z.int(), durationMs: z.int() })

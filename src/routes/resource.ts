@@ -202,6 +202,7 @@ const ofChanges: readonly ProblemSlug[] = [
   'upstream-validation-failed',
   'upstream-locked',
   'outcome-not-recorded',
+  'not-taken',
   'partially-applied',
   'audit-unavailable',
   'outcome-unknown',

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import type { Adapter, Auth, Current, KindSpec, Parsed, Ref, Reported } from '../../src/adapter.ts'
 import type { UpstreamRequest, UpstreamResponse } from '../../src/adapter.ts'
 import { isObject, type Json, type JsonObject } from '../../src/json.ts'
-import { HIDDEN } from '../../src/merge.ts'
+import { HIDDEN } from '../../src/hidden.ts'
 import { type AnyValues, type Kind, kinds, sameValue, type Values } from '../../src/model.ts'
 import { encodePart, parseId } from '../../src/resource-id.ts'
 import { Secret } from '../../src/secret.ts'
@@ -127,6 +127,21 @@ function plans(subject: Subject) {
         const { [field]: _, ...rest } = body
         const without = plan(rest)
         if (without.ok) expect(exposed(without.value)).not.toEqual(exposed(requestOf(plan(body))))
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  test.each(current ? writable : [])('says whether it sends %s back as it was read', (field, capability) => {
+    const before = current as Current<Kind>
+    fc.assert(
+      fc.property(bodiesOf(kind, spec.fields), valuesOf(kind, field, capability), (body, read) => {
+        const { [field]: _, ...rest } = accepted(kind, spec.fields, { ...body, ...needs })
+        fc.pre(!sameValue(kind, field, (before.values as AnyValues)[field], read) && !(field in needs))
+        const other = { ...before, values: { ...before.values, [field]: read } as Values<Kind> }
+        const [one, two] = [before, other].map((state) => requestOf(planFrom(state, rest)))
+        const isSent = JSON.stringify(one?.body) !== JSON.stringify(two?.body)
+        expect(one?.carries?.includes(field) ?? false).toBe(isSent)
       }),
       { numRuns: 50 },
     )

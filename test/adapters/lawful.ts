@@ -172,6 +172,7 @@ function shapesOf(kind: Kind, capabilities: AnyCapabilities) {
       ref: z.record(z.string(), z.string().min(1)),
       headers: z.record(z.string().regex(/^[a-z-]+$/), z.string().min(1)),
       body: body.optional(),
+      carries: z.array(z.enum(Object.keys(capabilities))).optional(),
       list: z.literal(true).optional(),
     })
     .refine(({ template, ref }) => parametersOf(template).every((name) => name in ref), {

@@ -168,7 +168,9 @@ describe('what a caller may', () => {
     const all = await get('/connections')
     const narrow = await get('/connections', { key: keys.narrow })
     expect(all.body.data).toHaveLength(19)
-    expect(narrow.body.data).toEqual([{ name: 'apinizer', provider: 'apinizer', kinds: ['credential'] }])
+    expect(narrow.body.data).toEqual([
+      { name: 'apinizer', provider: 'apinizer', kinds: ['credential'], verifyWrites: true },
+    ])
     expect(JSON.stringify(all.body)).not.toMatch(/127\.0\.0\.1|sandbox-/)
   })
 })

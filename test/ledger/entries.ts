@@ -89,4 +89,21 @@ export function entries(onLedger: OnLedger): void {
       expect(ledger.resource('permission', connection)).toEqual({ applied: {}, secretChanges: 0 })
     }),
   )
+
+  test(
+    'and no value over one that a change has set whose intent came later',
+    onLedger(async ({ append, end, connection, ledger }) => {
+      const inForce = () => ledger.resource('credential', connection).applied
+      const older = await append({ resource: connection })
+      const newer = await append({ resource: connection })
+      await end(newer, 'applied', applied({ name: 'newer', enabled: true }, false))
+      await end(older, 'applied', applied({ name: 'older', reference: 'older' }, false))
+      expect(inForce()).toEqual({ name: 'newer', enabled: true, reference: 'older' })
+      await end(newer, 'applied', applied({ name: 'newer still' }, false))
+      expect(inForce()).toEqual({ name: 'newer still', enabled: true, reference: 'older' })
+      const newest = await append({ resource: connection })
+      await end(newest, 'applied', applied({ reference: 'newest' }, false))
+      expect(inForce()).toEqual({ name: 'newer still', enabled: true, reference: 'newest' })
+    }),
+  )
 }

@@ -81,7 +81,10 @@ export function keys(onLedger: OnLedger): void {
         ({ append }, { changeId, resource }) =>
           append({ changeId, resource, type: 'settled', outcome: 'applied' }),
       ],
-      ['a newer one took its place', ({ append }, { resource }) => append({ resource })],
+      [
+        'a newer one took its place',
+        async ({ append, end }, { resource }) => end(await append({ resource }), 'applied'),
+      ],
     ]
     test.each(ends)('after %s', (_, end) =>
       onLedger(async (subject) => {

@@ -281,7 +281,8 @@ describe('an Apinizer name may be unusual, and stands in the path as the one seg
       name: `Name ${text}`,
     })
     expect(changed.status).toBe(200)
-    expect(await seenUpstream()).toEqual([`GET ${own}`, `PUT ${own}`])
+    // The provider's answer does not tell the name, so it is read.
+    expect(await seenUpstream()).toEqual([`GET ${own}`, `PUT ${own}`, `GET ${own}`])
     expect((await controls.apinizer.ledger()).at(-1)).toMatchObject({
       id: `MyProject/${part}`,
       body: { username: part, fullName: `Name ${text}` },
@@ -330,6 +331,7 @@ describe('a legal id comes back in its one spelling', () => {
     expect(await seenUpstream()).toEqual([
       'GET /apiops/projects/MyProject/credentials/',
       'PUT /apiops/projects/MyProject/credentials/',
+      'GET /apiops/projects/MyProject/credentials/',
     ])
     expect((await controls.apinizer.ledger()).at(-1).body.username).toBe('other user')
     const events = JSON.parse((await send('GET', `/audit?change=${changeId}`)).body).data

@@ -306,7 +306,12 @@ describe('a gateway with the provider in its registry', () => {
       email: { mutability: 'unsupported' },
     })
     const { data } = (await call('GET', '/connections')).body
-    expect(data).toContainEqual({ name: 'toy-account', provider: 'toy', kinds: ['credential'] })
+    expect(data).toContainEqual({
+      name: 'toy-account',
+      provider: 'toy',
+      kinds: ['credential'],
+      verifyWrites: true,
+    })
   })
 
   test('documents it beside the others', async () => {

@@ -63,12 +63,16 @@ function earlierEvents(back = Infinity): AuditEvent[] {
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
+/** Members that events have since then. */
+const LATER = ['position', 'unchanged']
+
 /** Writes them as the version did that had no positions. */
 function store(sqlite: Database.Database, events: AuditEvent[]): void {
   for (const event of events) {
-    const { position: _, ...row } = toRow(event, 0)
-    const columns = Object.keys(row).map(snake).join(', ')
-    const values = Object.values({ ...row, widens: Number(row.widens) })
+    const whole = { ...toRow(event, 0), widens: Number(event.widens) }
+    const row = Object.entries(whole).filter(([name]) => !LATER.includes(name))
+    const columns = row.map(([name]) => snake(name)).join(', ')
+    const values = row.map(([, value]) => value)
     sqlite
       .prepare(`INSERT INTO audit (${columns}) VALUES (${values.map(() => '?').join(', ')})`)
       .run(...values)

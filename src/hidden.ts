@@ -1,0 +1,67 @@
+import type { Json } from './json.ts'
+import type { AnyValues, FieldChange, FieldChanges, Value } from './model.ts'
+import { Secret } from './secret.ts'
+
+export const HIDDEN = '[hidden]'
+
+/** Values with those that the caller may not read replaced; lists stay lists, so that an adapter can still plan. */
+export function hide(values: AnyValues, readable: readonly string[]): AnyValues {
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      readable.includes(name) || value === undefined || value instanceof Secret
+        ? value
+        : Array.isArray(value)
+          ? [HIDDEN]
+          : HIDDEN,
+    ]),
+  )
+}
+
+const hidden = (change: FieldChange): FieldChange => ({
+  action: change.action,
+  ...('from' in change && { from: HIDDEN }),
+  ...('to' in change && { to: HIDDEN }),
+  ...('told' in change && { told: HIDDEN }),
+  ...('fingerprint' in change && { fingerprint: HIDDEN }),
+})
+
+export function hideChanges(changes: FieldChanges, readable: readonly string[]): FieldChanges {
+  return Object.fromEntries(
+    Object.entries(changes).map(([name, change]) => [
+      name,
+      readable.includes(name) ? change : hidden(change),
+    ]),
+  )
+}
+
+/** Shorter secrets stand in many a value by chance. */
+const TELLING = 8
+
+/**
+ * A provider may show a secret of the request in another field. Such a value is concealed; not where the caller has asked
+ * for it itself, and a short secret only where the value was not there before.
+ */
+export function withoutEchoes(values: AnyValues, asked: AnyValues, before: AnyValues = {}): AnyValues {
+  const secrets = Object.values(asked).filter((value) => value instanceof Secret)
+  if (secrets.length === 0) return values
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => {
+      if (value === undefined || value instanceof Secret || isSame(value, asked[name])) return [name, value]
+      const wasThere = isSame(value, before[name])
+      const isEcho = secrets.some((secret) => (!wasThere || secret.length >= TELLING) && holds(value, secret))
+      return [name, isEcho ? (Array.isArray(value) ? [HIDDEN] : HIDDEN) : value]
+    }),
+  )
+}
+
+export const isHidden = (value: Value | undefined): boolean =>
+  value === HIDDEN || (Array.isArray(value) && value[0] === HIDDEN)
+
+const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
+
+function holds(value: Json, secret: Secret): boolean {
+  if (typeof value === 'string') return secret.isIn(value)
+  if (typeof value !== 'object' || value === null) return false
+  return Object.entries(value).some(([name, member]) => secret.isIn(name) || holds(member as Json, secret))
+}

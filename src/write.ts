@@ -1,0 +1,73 @@
+import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
+import type { Deadline } from './deadline.ts'
+import type { Json } from './json.ts'
+import { type AnyCapabilities, type AnyValues, isTaken, type Kind, sameValue } from './model.ts'
+import type { Problem } from './problems.ts'
+import { Secret } from './secret.ts'
+
+/** A write that is about to be made, and all that is needed to find out afterwards whether it was. */
+export interface Write<K extends Kind> {
+  kind: K
+  spec: KindSpec<K>
+  ref: Ref
+  request: UpstreamRequest
+  desired: AnyValues
+  /** What was read before; undefined where the provider cannot be read. */
+  current: Current<K> | undefined
+  /** What an earlier run of the same change ended in, when this one goes on with it. */
+  earlier: 'unknown' | 'partial' | undefined
+  /** Whether what the provider's answer does not tell is read. */
+  verifies: boolean
+  deadline: Deadline
+  traceparent: string
+}
+
+/** What is known at the end. Only `applied` may be reported as success. */
+export interface Finding {
+  outcome: 'applied' | 'partial' | 'rejected' | 'unknown' | 'not_sent'
+  /** What the caller is told when it is not `applied`. */
+  problem?: Problem
+  /** What the provider said the resource is now. */
+  values?: AnyValues
+  /** Of asked fields, what the provider told in place of what was asked for. */
+  told?: Record<string, Json>
+  /** Asked fields of which it told something that cannot be what was asked for. */
+  notTaken?: string[]
+  /** Whether asked fields that the answer did not tell were seen in force; absent where it told all that can be told. */
+  verified?: boolean
+  deployment?: Deployment
+  status: number | null
+  attempts: number
+}
+
+/** A secret is never told, so nothing can be compared with it. */
+export const comparable = (desired: AnyValues): string[] =>
+  Object.keys(desired).filter((name) => !(desired[name] instanceof Secret))
+
+/** How an asked field stands by what was told of it. */
+export type Standing = 'taken' | 'other' | 'untold'
+
+export function standingOf(
+  kind: Kind,
+  capabilities: AnyCapabilities,
+  name: string,
+  asked: AnyValues,
+  told: AnyValues | undefined,
+): Standing {
+  if (told?.[name] === undefined) return 'untold'
+  return isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name]) ? 'taken' : 'other'
+}
+
+/** What was told in place of what was asked for, be it only another spelling. */
+export function toldOtherwise(
+  kind: Kind,
+  desired: AnyValues,
+  values: AnyValues | undefined,
+): Pick<Finding, 'told'> | undefined {
+  const entries = comparable(desired).flatMap((name) => {
+    const value = values?.[name]
+    if (value === undefined || value instanceof Secret) return []
+    return sameValue(kind, name, value, desired[name]) ? [] : [[name, value] as const]
+  })
+  return entries.length > 0 ? { told: Object.fromEntries(entries) } : undefined
+}
