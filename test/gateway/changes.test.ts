@@ -93,26 +93,6 @@ describe('a newer change', () => {
   })
 })
 
-describe('a newer no-op', () => {
-  test('supersedes as well, so that a late repeat cannot undo it', async () => {
-    const key = await mintCommerceLayer('roles', { name: 'Before' })
-    const path = `/roles/commerce-layer:${key}`
-    // Answers get lost, and the read that should settle it fails.
-    const { commerceLayer } = providers()
-    await commerceLayer.fault({ status: 500 }, { match: { method: 'PATCH', path: key } })
-    await commerceLayer.fault({ delayBeforeMs: 0 }, { match: { method: 'GET', path: key } })
-    await commerceLayer.fault({ status: 403 }, { match: { method: 'GET', path: key } })
-    const headers = { 'idempotency-key': freshId() }
-    const old = await put(path, { name: 'Lost' }, { headers })
-    expect(old.body.outcome).toBe('unknown')
-    const newer = await put(path, { name: 'Before' })
-    expect([newer.status, newer.body.changed]).toEqual([200, false])
-    const late = await put(path, { name: 'Lost' }, { headers })
-    expect([late.status, late.body.type]).toEqual([409, '/problems/superseded'])
-    expect((await get(path)).body.name).toBe('Before')
-  })
-})
-
 describe('settling by hand', () => {
   test('needs no right to read, and shows nothing without it', async () => {
     const { changeId, name } = await unknownChange()
