@@ -1,16 +1,17 @@
 import type { Exchange } from './exchange.ts'
 import { Deadline } from './deadline.ts'
-import type { AnyCapabilities, AnyValues, Kind } from './model.ts'
+import type { AnyValues, Kind } from './model.ts'
 import { readBack } from './read.ts'
-import { comparable, type Finding, type Standing, standingOf, toldOtherwise, type Write } from './write.ts'
+import { comparable, type Finding, type Standing, standingsOf, toldOtherwise, type Write } from './write.ts'
 
 /** How long a verifying read may take: the change is made, and its reply waits. Milliseconds. */
 const READ_MS = 5000
-/** Before the second look at a contradiction: what was read first may have come out of a cache. Milliseconds. */
+/** Before the second look at a contradiction. Milliseconds. */
 const SECOND_LOOK_MS = 500
 
 /** What one asked field has come to, by the answer to the write and by a read after it. */
 interface Evidence {
+  name: string
   answer: Standing
   read: Standing
 }
@@ -19,6 +20,15 @@ const isContradicted = ({ answer, read }: Evidence): boolean =>
   answer === 'other' || (answer === 'untold' && read === 'other')
 /** The read comes later than the answer, and so knows better. */
 const isInForce = ({ answer, read }: Evidence): boolean => (read === 'untold' ? answer : read) === 'taken'
+
+/** What all asked fields together have come to. */
+type Judgement = 'taken' | 'some' | 'none' | 'unclear'
+
+function judge(evidence: readonly Evidence[]): Judgement {
+  if (!evidence.some(isContradicted)) return 'taken'
+  if (evidence.some(isInForce) && !evidence.every(isInForce)) return 'some'
+  return evidence.every(({ answer, read }) => answer === 'other' && read === 'other') ? 'none' : 'unclear'
+}
 
 /**
  * Compares what the provider acknowledged with what was asked for. What its answer does not tell is read, where it can
@@ -33,56 +43,48 @@ export async function acknowledge<K extends Kind>(
   finding: Finding,
   least: 'unknown' | 'partial' | undefined,
 ): Promise<Finding> {
-  const { kind, spec, desired } = write
-  const capabilities: AnyCapabilities = spec.fields
-  const names = comparable(desired)
+  const { kind, spec, desired, deadline, verifies } = write
   const answer = finding.values
-  const evidence = (read: AnyValues | undefined) =>
-    new Map(
-      names.map((name): [string, Evidence] => [
-        name,
-        {
-          answer: standingOf(kind, capabilities, name, desired, answer),
-          read: standingOf(kind, capabilities, name, desired, read),
-        },
-      ]),
-    )
+  const names = comparable(desired)
+  const standings = (told: AnyValues | undefined) => standingsOf(kind, spec.fields, desired, told)
+  const told = standings(answer)
+  const evidenceOf = (read: AnyValues | undefined): Evidence[] => {
+    const seen = standings(read)
+    return names.map((name) => ({ name, answer: told[name] ?? 'untold', read: seen[name] ?? 'untold' }))
+  }
 
-  const told = evidence(undefined)
-  const isSilent = [...told.values()].some(({ answer }) => answer === 'untold')
-  const isOpposed = [...told.values()].some(isContradicted)
-  if (!isOpposed && !(isSilent && spec.read && write.verifies)) {
+  let evidence = evidenceOf(undefined)
+  let judgement = judge(evidence)
+  const isSilent = evidence.some(({ answer }) => answer === 'untold')
+  if (judgement === 'taken' && !(isSilent && spec.read && verifies)) {
     return { ...finding, ...toldOtherwise(kind, desired, answer), ...(isSilent && { verified: false }) }
   }
 
-  const read = await readAgain(write, exchange)
-  const first = evidence(read)
-  if (![...first.values()].some(isContradicted)) {
-    const values = { ...read, ...answer }
-    const verified = [...first.values()].every((one) => one.answer === 'taken' || one.read === 'taken')
-    return { ...finding, values, ...toldOtherwise(kind, desired, values), verified }
+  let read = await readAgain(write, exchange)
+  let reads = read ? 1 : 0
+  evidence = evidenceOf(read)
+  judgement = judge(evidence)
+  const isOpen = judgement === 'none' || judgement === 'unclear'
+  if (isOpen && spec.read && (await deadline.sleep(SECOND_LOOK_MS))) {
+    const again = await readAgain(write, exchange)
+    reads += again ? 1 : 0
+    read = again ?? read
+    evidence = evidenceOf(read)
+    judgement = judge(evidence)
   }
 
+  if (judgement === 'taken') {
+    const values = { ...read, ...answer }
+    const verified = evidence.every((one) => one.answer === 'taken' || one.read === 'taken')
+    return { ...finding, values, ...toldOtherwise(kind, desired, values), verified }
+  }
   const hasSecret = names.length < Object.keys(desired).length
-  const judge = (seen: Map<string, Evidence>): 'rejected' | 'partial' | 'unknown' => {
-    const all = [...seen.values()]
-    if (all.some(isInForce) && !all.every(isInForce)) return 'partial'
-    const none = all.every((one) => one.answer === 'other' && one.read === 'other')
-    return none && !hasSecret && finding.outcome !== 'partial' ? 'rejected' : 'unknown'
-  }
-  let seen = first
-  let latest = read
-  if (judge(first) !== 'partial' && (await write.deadline.sleep(SECOND_LOOK_MS))) {
-    const again = await readAgain(write, exchange)
-    if (again) {
-      latest = again
-      seen = evidence(again)
-    }
-  }
-  const judged = judge(seen)
-  const outcome = least === 'partial' || judged === 'partial' ? 'partial' : (least ?? judged)
-  const values = { ...answer, ...latest }
-  const notTaken = names.filter((name) => isContradicted(seen.get(name) as Evidence))
+  // One look is not enough to say that nothing is in force: what was read may have come out of a cache.
+  const isNothing = judgement === 'none' && reads === 2 && !hasSecret && finding.outcome === 'applied'
+  const outcome =
+    judgement === 'some' || least === 'partial' ? 'partial' : (least ?? (isNothing ? 'rejected' : 'unknown'))
+  const values = { ...answer, ...read }
+  const notTaken = evidence.filter(isContradicted).map(({ name }) => name)
   return {
     ...finding,
     outcome,

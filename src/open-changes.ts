@@ -7,7 +7,7 @@ import type { Log } from './log.ts'
 import { HIDDEN } from './hidden.ts'
 import type { AnyValues, Kind, Value } from './model.ts'
 import { visible } from './reply.ts'
-import { standingOf } from './write.ts'
+import { areTaken } from './write.ts'
 
 /** A change that is not known to be in force, nor known not to be: what proves it, and how it is settled. */
 
@@ -43,9 +43,8 @@ export function provenBy(
 ): AnyValues | undefined {
   if (!isProvable(spec, intent)) return undefined
   const asked = askedIn(intent)
-  const names = Object.keys(asked)
-  const taken = names.every((name) => standingOf(kind, spec.fields, name, asked, values) === 'taken')
-  return taken ? Object.fromEntries(names.map((name) => [name, values[name]])) : undefined
+  if (!areTaken(kind, spec.fields, asked, values)) return undefined
+  return Object.fromEntries(Object.keys(asked).map((name) => [name, values[name]]))
 }
 
 /** A read that was made for a newer change settles what it proves of older ones. In the resource's line. */

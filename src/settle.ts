@@ -3,7 +3,7 @@ import type { Deployment, Reported } from './adapter.ts'
 import type { Exchange, Verdict } from './exchange.ts'
 import { type AnyValues, type Kind, sameValue } from './model.ts'
 import { backoffMs, MAX_ATTEMPTS, problemOf, readBack, toProblem } from './read.ts'
-import { comparable, type Finding, standingOf, toldOtherwise, type Write } from './write.ts'
+import { areTaken, comparable, type Finding, toldOtherwise, type Write } from './write.ts'
 
 /** Called before a request is repeated, with what the attempt before it has shown. */
 export type OnRepeat = (attempt: number, shown: string, status: number | null) => Promise<void>
@@ -161,8 +161,7 @@ async function look<K extends Kind>(write: Write<K>, exchange: Exchange): Promis
   const read = await readBack(spec.read, ref, exchange, deadline, traceparent)
   if (!read.ok) return { state: 'other' }
   const now = read.value.values as AnyValues
-  if (names.every((name) => standingOf(kind, spec.fields, name, desired, now) === 'taken'))
-    return { state: 'new', values: now }
+  if (areTaken(kind, spec.fields, desired, now)) return { state: 'new', values: now }
   const before = current?.values as AnyValues | undefined
   return names.every((name) => sameValue(kind, name, now[name], before?.[name]))
     ? { state: 'old' }

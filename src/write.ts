@@ -44,19 +44,27 @@ export interface Finding {
 export const comparable = (desired: AnyValues): string[] =>
   Object.keys(desired).filter((name) => !(desired[name] instanceof Secret))
 
-/** How an asked field stands by what was told of it. */
+/** How an asked field stands by what was told of it. A secret is never told. */
 export type Standing = 'taken' | 'other' | 'untold'
 
-export function standingOf(
+export function standingsOf(
   kind: Kind,
   capabilities: AnyCapabilities,
-  name: string,
   asked: AnyValues,
   told: AnyValues | undefined,
-): Standing {
-  if (told?.[name] === undefined) return 'untold'
-  return isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name]) ? 'taken' : 'other'
+): Record<string, Standing> {
+  return Object.fromEntries(
+    comparable(asked).map((name) => {
+      if (told?.[name] === undefined) return [name, 'untold']
+      const taken = isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name])
+      return [name, taken ? 'taken' : 'other']
+    }),
+  )
 }
+
+/** Whether all that was asked for, and can be compared, was told as it was asked for. */
+export const areTaken = (...told: Parameters<typeof standingsOf>): boolean =>
+  Object.values(standingsOf(...told)).every((standing) => standing === 'taken')
 
 /** What was told in place of what was asked for, be it only another spelling. */
 export function toldOtherwise(
