@@ -3,6 +3,7 @@ import { availableParallelism, cpus, release, tmpdir, totalmem, type } from 'nod
 import build from '../tools/build.ts'
 import { workerd } from '../tools/worker-process.ts'
 import { audit } from './audit.ts'
+import { belief } from './belief.ts'
 import { discipline } from './discipline.ts'
 import type { Bench, Figure } from './figure.ts'
 import { isolation } from './isolation.ts'
@@ -15,6 +16,7 @@ import { throughput } from './throughput.ts'
 const benches: Record<string, Bench> = {
   throughput,
   audit,
+  belief,
   start: nodeStart,
   isolation,
   discipline,

@@ -4,6 +4,7 @@ import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import type { Json } from '../sandbox-calls.ts'
 import { newTrace, type Put, send } from './clients.ts'
 import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
+import { DEADLINE, FOR_LONG, kindsOf, SILENCE } from './fault-kinds.ts'
 import { median, report, tally } from './figures.ts'
 import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
 import {
@@ -17,64 +18,6 @@ import {
 } from './operations.ts'
 import { campaignMs, full, scale } from './scale.ts'
 import { pool } from './waiting.ts'
-
-const DEADLINE = 1500
-/** Longer than any change may take, and how long a late application is waited for. Milliseconds. */
-const SILENCE = 2500
-
-const FOR_LONG = '429 for long'
-
-/** What a provider or the way to it can do to a write. Applied where it says so, or where the fault comes after that. */
-const faults: Record<string, object> = {
-  none: {},
-  'a reset before the body is read': { reset: 'on-headers' },
-  'a reset before applying': { reset: 'before' },
-  'a reset after applying': { reset: 'after' },
-  'a reset in the middle of the answer': { reset: 'mid-body' },
-  'a short wait before applying': { delayBeforeMs: 300 },
-  'a short wait after applying': { delayAfterMs: 300 },
-  'silence before applying': { delayBeforeMs: SILENCE },
-  'silence after applying': { delayAfterMs: SILENCE },
-  'a reset after a wait': { delayAfterMs: 200, reset: 'after' },
-  'half of the answer': { truncate: true },
-  'an answer of another type': { wrongType: true },
-  'an answer with numbers for texts': { wrongType: 'numbers' },
-  'an answer of another media type': { contentType: 'text/html' },
-  'an answer that drips': { drip: { chunkBytes: 64, everyMs: 2 } },
-  'an answer that drips for too long': { drip: { chunkBytes: 8, everyMs: 400 } },
-  'an endless answer': { oversize: 2 << 20 },
-  '200 that is no JSON': { status: 200, applied: true, body: 'text' },
-  '200 without a body': { status: 200, applied: true, body: 'empty' },
-  'a redirect': { redirect: { status: 307, location: 'http://127.0.0.1:65529/' } },
-  '429 with Retry-After': { status: 429, retryAfter: '0' },
-  [FOR_LONG]: { status: 429, retryAfter: '600', body: 'empty' },
-  '503 with Retry-After': { status: 503, retryAfter: '0' },
-  '408': { status: 408 },
-  '408 after applying': { status: 408, applied: true },
-  ...Object.fromEntries(
-    [400, 401, 403, 404, 405, 409, 415, 422, 423, 501].map((status) => [`${status}`, { status }]),
-  ),
-  ...Object.fromEntries(
-    [500, 502, 503, 504].flatMap((status) => [
-      [`${status}`, { status }],
-      [`${status} after applying`, { status, applied: true }],
-    ]),
-  ),
-  ...Object.fromEntries([521, 530].map((status) => [`${status} of the edge`, { status }])),
-}
-
-/** What only a provider that deploys can do. */
-const deployments: Record<string, object> = {
-  'no deployment result': { partialDeployment: { missing: true } },
-  'a deployment that failed': { partialDeployment: { level: 'top' } },
-  'a deployment that failed in an environment': {
-    partialDeployment: { environments: ['staging'], level: 'environment' },
-  },
-  'a deployment that failed on a pod': {
-    partialDeployment: { environments: ['production'], level: 'pod' },
-  },
-  'a FAILURE': { failure: { resultMessage: 'User does not have required permission.', status: 200 } },
-}
 
 interface Task {
   label: string
@@ -129,11 +72,9 @@ afterAll(async () => {
   await sandbox.close()
 })
 
-const kindsFor = ({ deploys }: Operation) => ({ ...faults, ...(deploys && deployments) })
-
 /** Every kind of fault, once and then at every attempt, at the write and at the reading before it. */
 function systematic(operation: Operation): Task[] {
-  return Object.entries(kindsFor(operation)).flatMap(([name, fault]) =>
+  return Object.entries(kindsOf(operation)).flatMap(([name, fault]) =>
     Array.from({ length: scale.matrix.repeats }, (_, n) => {
       const always = n % 2 === 1
       const reading = n % 10 === 8
@@ -147,7 +88,7 @@ function systematic(operation: Operation): Task[] {
 
 /** Two to four kinds of fault in a row, drawn at random. */
 function drawn(operation: Operation): Task {
-  const kinds = Object.entries(kindsFor(operation))
+  const kinds = Object.entries(kindsOf(operation))
   const row = Array.from({ length: 2 + Math.floor(Math.random() * 3) }, () => {
     const [name, fault] = kinds[Math.floor(Math.random() * kinds.length)] ?? ['none', {}]
     return { name, order: { fault, match: { method: operation.method }, times: 1 } }
