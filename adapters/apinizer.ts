@@ -169,7 +169,7 @@ export const apinizer: Adapter = {
           ref: { projectName },
           headers: JSON_TYPE,
           body: { ...(body as Record<string, Body>), ...(carried !== undefined && { metadata: carried }) },
-          carries: Object.keys(current.values).filter((name) => !(name in others)),
+          carries: Object.keys(current.values).filter((name) => name === 'metadata' || !(name in others)),
         })
       },
 

@@ -46,6 +46,10 @@ export const scale = {
     /** How long another process holds the database. Milliseconds. */
     lockMs: either(2500, 3000),
   },
+  outage: either(
+    { seconds: 4, perSecond: 16, resources: 20, afterwards: 2 },
+    { seconds: 25, perSecond: 6, resources: 40, afterwards: 20 },
+  ),
   hangup: { repeats: either(3, 100) },
   drain: {
     rounds: either(1, 10),

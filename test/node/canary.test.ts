@@ -446,6 +446,7 @@ describe('after everything that can be done with a secret', () => {
       { drip: { chunkBytes: 256, everyMs: 1 } },
       { oversize: 2 << 20 },
       { delayBeforeMs: 20, delayAfterMs: 20 },
+      { keep: ['*'] },
     ]
     const ofApinizer: object[] = [
       ...[200, 400, 401, 404, 409, 422, 500].flatMap((status) => [
@@ -453,6 +454,7 @@ describe('after everything that can be done with a secret', () => {
         { failure: { status, resultMessage: `Credential ${secret} was not found.` } },
         { failure: { status, resultMessage: `The username ${secret} is already used.` } },
       ]),
+      { store: { description: `it is ${secret}` } },
       { partialDeployment: { missing: true } },
       { partialDeployment: {} },
       { partialDeployment: { environments: ['production'] } },
