@@ -48,6 +48,7 @@ const credential = resource<'credential'>({
       nullable: true,
       minimum: 7200,
       maximum: 31536000,
+      takenAs: 'lifetime',
     },
     redirectUri: { ...nullableText, upstream: 'redirect_uri' },
     ...shared,

@@ -1,12 +1,17 @@
-import { isHidden, withoutEchoes } from './hidden.ts'
+import { HIDDEN, isHidden, withoutEchoes } from './hidden.ts'
 import type { Json, JsonObject } from './json.ts'
 import type { Entry } from './ledger/ledger.ts'
-import { HIDDEN } from './hidden.ts'
-import { type Merged } from './merge.ts'
+import type { Merged } from './merge.ts'
 import type { AnyValues, FieldChanges } from './model.ts'
 import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
 import { comparable, type Finding } from './write.ts'
+
+/** Characters of one told value that the diff repeats: it is stored several times, and a provider may tell a megabyte. */
+const MAX_TOLD = 16_384
+const TOO_LONG = '[too long]'
+
+const short = (value: Json): Json => (JSON.stringify(value).length > MAX_TOLD ? TOO_LONG : value)
 
 /** What a finding means for the gateway's own record, the audit and the reply. */
 export interface Conclusion {
@@ -43,7 +48,7 @@ export function conclude(
     Object.entries(fields).map(([name, change]) => [
       name,
       name in toldOtherwise
-        ? { ...change, told: mayShow.has(name) ? (toldOtherwise[name] as Json) : HIDDEN }
+        ? { ...change, told: mayShow.has(name) ? short(toldOtherwise[name] as Json) : HIDDEN }
         : change,
     ]),
   )

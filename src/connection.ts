@@ -85,7 +85,7 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
     if (!found.ok) return found
     const { spec, ref } = found.value
     const deadline = new Deadline(connection.deadlineMs)
-    // A provider that cannot be read answers with what was last applied through the gateway.
+    // For a provider that cannot be read the gateway answers with what that told last.
     const told = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, request.traceparent))
     if (told && !told.ok) return told
     const record = ledger.resource(request.kind, request.address.id)

@@ -1,13 +1,15 @@
 import { sameRanges } from './address-range.ts'
 import type { Json } from './json.ts'
 
+const isText = (value: Json): value is string | null => value === null || typeof value === 'string'
+
 /**
  * Ways in which a provider may spell a value that it took. An adapter names one for a field in its table; whatever
  * else the provider tells instead of what was asked for is a contradiction.
  */
 export const equivalences = {
-  /** Space at the ends of a text is cut off. */
-  trimmed: (asked, told) => typeof asked === 'string' && asked.trim() === told,
+  /** Space at the ends of a text is cut off; a text of nothing else and none at all are the same. */
+  trimmed: (asked, told) => isText(asked) && isText(told) && (asked ?? '').trim() === (told ?? ''),
   /** Instants lose their fraction of a second. Both are spelled as `toInstant` does. */
   seconds: (asked, told) => typeof asked === 'string' && asked.replace(/\.\d{3}Z$/, '.000Z') === told,
   /** Addresses and ranges are spelled otherwise: `2001:DB8::1`, `10.0.0.1/32`. */
@@ -16,6 +18,8 @@ export const equivalences = {
   /** An e-mail address in lower case reaches the same mailbox (RFC 5321 §2.4 asks to treat it so). */
   mailbox: (asked, told) =>
     typeof asked === 'string' && typeof told === 'string' && asked.toLowerCase() === told.toLowerCase(),
+  /** In the place of none stands the provider's default: 14,400 s for sales channels, 7,200 s for others. */
+  lifetime: (asked, told) => asked === null && (told === 7200 || told === 14_400),
 } satisfies Record<string, (asked: Json, told: Json) => boolean>
 
 export type Equivalence = keyof typeof equivalences

@@ -83,7 +83,7 @@ export const problems = {
   superseded: entry(
     409,
     'Superseded',
-    'A newer change of the same resource has taken the place of this one, or the change is settled already.',
+    'A newer change of the resource has taken the place of this one, or may have: it is not sent again, so that no older value comes back. Or the change is settled already. `GET /changes/{id}` says which; one that is still open can be settled by hand.',
   ),
   'upstream-conflict': entry(
     409,

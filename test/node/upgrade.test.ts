@@ -66,11 +66,12 @@ const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${l
 /** Members that events have since then. */
 const LATER = ['position', 'unchanged']
 
-/** Writes them as the version did that had no positions. */
-function store(sqlite: Database.Database, events: AuditEvent[]): void {
+/** Writes them as the version did that had no positions, or none of the later members only. */
+function store(sqlite: Database.Database, events: AuditEvent[], without = LATER): void {
   for (const event of events) {
-    const whole = { ...toRow(event, 0), widens: Number(event.widens) }
-    const row = Object.entries(whole).filter(([name]) => !LATER.includes(name))
+    const position = Date.parse(event.at) * 1024 + event.seq
+    const whole = { ...toRow(event, position), widens: Number(event.widens) }
+    const row = Object.entries(whole).filter(([name]) => !without.includes(name))
     const columns = row.map(([name]) => snake(name)).join(', ')
     const values = row.map(([, value]) => value)
     sqlite
@@ -115,4 +116,69 @@ test('is refused where it does not stand in the order of its ids, and left as it
   expect(() => openDatabase(sqlite.name)).toThrow('the audit does not stand in the order of its ids')
   expect(dump()).toEqual(before)
   sqlite.close()
+})
+
+/** Two changes of one resource that nobody knows the end of, as the version wrote them that knew of no `unchanged`. */
+function openChanges(): AuditEvent[] {
+  const events: AuditEvent[] = []
+  for (const [type, changeId, outcome, field] of [
+    ['intent', 'c1', null, 'name'],
+    ['outcome', 'c1', 'unknown', 'name'],
+    ['intent', 'c2', null, 'reference'],
+    ['outcome', 'c2', 'unknown', 'reference'],
+  ] as const) {
+    const seq = events.length + 1
+    const at = new Date(START + seq).toISOString()
+    const fields = { [field]: { action: 'set' as const, to: 'After' } }
+    const unhashed = {
+      ...draftOf({ type, changeId, outcome, fields, resource: 'a:x', kind: 'role' }),
+      id: idOf(START + seq, seq),
+      connection: 'a',
+      seq,
+      at,
+      previous: events.at(-1)?.hash ?? GENESIS,
+    }
+    events.push({ ...unhashed, hash: hashOf(unhashed) })
+  }
+  return events
+}
+
+test('open changes and their keys go on, by what they were to alter', async () => {
+  const sqlite = openedAfter(5)
+  const events = openChanges()
+  store(sqlite, events, ['unchanged'])
+  const insert = (table: string, ...values: unknown[]) =>
+    sqlite.prepare(`INSERT INTO ${table} VALUES (${values.map(() => '?').join(', ')})`).run(...values)
+  for (const id of ['c1', 'c2']) {
+    insert('changes', id, 'a', 'role', 'a:x', 'billing', 'unknown', events[3]?.at)
+    insert('idempotency', 'billing', 'role', 'a:x', `key-${id}`, id, `fingerprint-${id}`, null, null)
+  }
+  insert('resources', 'role', 'a:x', '{"name":"Before"}', 3)
+  sqlite.close()
+
+  const database = openDatabase(sqlite.name)
+  const ledger = openLedger(database.db, database.commit)
+  const scope = { caller: 'billing', kind: 'role' as const, resource: 'a:x' }
+  expect(ledger.reservedKey({ ...scope, key: 'key-c1' })).toMatchObject({ changeId: 'c1', answer: null })
+  expect(ledger.open('a', 'role', 'a:x').toSorted()).toEqual(['c1', 'c2'])
+  expect(ledger.resource('role', 'a:x')).toEqual({ applied: { name: 'Before' }, secretChanges: 3 })
+  const fields = { name: { action: 'set' as const, to: 'Newer' } }
+  const draft = draftOf({ kind: 'role', resource: 'a:x', fields })
+  await ledger.append({ connection: 'a', draft })
+  expect([ledger.isOvertaken('c1'), ledger.isOvertaken('c2')]).toEqual([true, false])
+  await ledger.append({
+    connection: 'a',
+    draft: { ...draft, type: 'outcome', outcome: 'applied' },
+    applied: { values: { name: 'Newer' }, secretChanged: false },
+  })
+  expect([ledger.change('c1')?.state, ledger.change('c2')?.state]).toEqual(['superseded', 'unknown'])
+  expect(ledger.resource('role', 'a:x').applied).toEqual({ name: 'Newer' })
+  // The chain goes on, and what was written before is what was hashed.
+  const all = ledger.events({ connections: ['a'], limit: 100 }).rows.toReversed()
+  expect(all.slice(0, 4)).toEqual(events)
+  for (const [index, event] of all.entries()) {
+    expect(event.previous).toBe(all[index - 1]?.hash ?? GENESIS)
+    expect(hashOf(event)).toBe(event.hash)
+  }
+  database.close()
 })
