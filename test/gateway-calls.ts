@@ -88,9 +88,12 @@ export const freshId = (): string => {
     .padEnd(10, '0')
 }
 
-/** The audit's events of one resource, oldest first. */
+/** The audit's events of one resource, oldest first. Only its connection is asked. */
 export async function eventsOf(resource: string): Promise<Json[]> {
-  const page = await get(`/audit?limit=1000&resource=${encodeURIComponent(resource)}`)
+  const [connection] = resource.split(':')
+  const page = await get(
+    `/audit?limit=1000&connection=${connection}&resource=${encodeURIComponent(resource)}`,
+  )
   return page.body.data.toReversed()
 }
 

@@ -239,8 +239,11 @@ async function faultsOf(make: () => Promise<Subject>, steps: Step[]): Promise<st
       writer[field] = is
     }
     // First what is open: a change that is settled meanwhile is in one of the two.
-    const pages = await Promise.all(OPEN.map((state) => get(`/changes?resource=${id}&outcome=${state}`)))
-    const open = new Set(pages.flatMap(({ body }) => body.data.map((change: Json) => change.id)))
+    const [connection] = id.split(':')
+    const { body } = await get(`/changes?connection=${connection}&resource=${id}`)
+    const open = new Set(
+      body.data.flatMap((change: Json) => (OPEN.includes(change.state) ? [change.id] : [])),
+    )
     const stored = new Map<string, Record<string, string> | undefined>()
     for (const { changeId, n: number } of made) stored.set(changeId, await subject.storedBy(number))
     const record = recordOf(await eventsOf(id), fields, stored)
