@@ -51,24 +51,24 @@ export const apinizer: Adapter = {
       key: ['projectName', 'username'],
       checkKey: (part) => (part.length <= 255 ? undefined : 'must be at most 255 characters long'),
       fields: {
-        name: { mutability: 'readWrite', upstream: 'fullName', takenAs: 'trimmed' },
+        name: { mutability: 'readWrite', upstream: 'fullName', equivalence: 'trimmed' },
         description: {
           mutability: 'readWrite',
           upstream: 'description',
           nullable: true,
-          takenAs: 'trimmed',
+          equivalence: 'trimmed',
         },
-        email: { mutability: 'readWrite', upstream: 'email', takenAs: 'mailbox' },
+        email: { mutability: 'readWrite', upstream: 'email', equivalence: 'mailbox' },
         enabled: { mutability: 'readWrite', upstream: 'enabled' },
         secret: { mutability: 'writeOnly', upstream: 'password' },
         roles: { mutability: 'readWrite', upstream: 'roleNameList' },
-        allowedIps: { mutability: 'readWrite', upstream: 'ipList', takenAs: 'addresses' },
-        // Java's `Instant` prints no fraction, three, six or nine digits of it.
+        allowedIps: { mutability: 'readWrite', upstream: 'ipList', equivalence: 'addresses' },
+        // Whether a fraction of a second is kept is not documented.
         expiresAt: {
           mutability: 'readWrite',
           upstream: 'expireDate',
           nullable: true,
-          takenAs: 'seconds',
+          equivalence: 'seconds',
         },
         metadata: { mutability: 'readOnly', upstream: 'metadata' },
       },

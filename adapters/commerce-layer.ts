@@ -17,8 +17,8 @@ import { Secret } from '../src/secret.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
 
-const nullableText = { mutability: 'readWrite', nullable: true, takenAs: 'trimmed' } as const
-const name = { mutability: 'readWrite', upstream: 'name', takenAs: 'trimmed' } as const
+const nullableText = { mutability: 'readWrite', nullable: true, equivalence: 'trimmed' } as const
+const name = { mutability: 'readWrite', upstream: 'name', equivalence: 'trimmed' } as const
 const shared = {
   reference: { ...nullableText, upstream: 'reference' },
   referenceOrigin: { ...nullableText, upstream: 'reference_origin' },
@@ -48,7 +48,7 @@ const credential = resource<'credential'>({
       nullable: true,
       minimum: 7200,
       maximum: 31536000,
-      takenAs: 'lifetime',
+      equivalence: 'lifetime',
     },
     redirectUri: { ...nullableText, upstream: 'redirect_uri' },
     ...shared,

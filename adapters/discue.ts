@@ -20,7 +20,7 @@ export const discue: Adapter = {
       // The pages show UUIDs and 21-character nanoids and no pattern: opaque, with the characters that both use.
       checkKey: (part) =>
         /^[A-Za-z0-9_-]{10,64}$/.test(part) ? undefined : 'must be 10 to 64 letters, digits, "-" or "_"',
-      fields: { name: { mutability: 'readWrite', upstream: 'name', takenAs: 'trimmed' } },
+      fields: { name: { mutability: 'readWrite', upstream: 'name', equivalence: 'trimmed' } },
 
       plan(ref, desired) {
         if (desired.name === undefined) return refused('validation-failed', 'there is no name to set')

@@ -1,8 +1,17 @@
 import type { Exchange } from './exchange.ts'
 import { Deadline } from './deadline.ts'
 import type { AnyValues, Kind } from './model.ts'
+import type { Problem } from './problems.ts'
 import { readBack } from './read.ts'
-import { comparable, type Finding, type Standing, standingsOf, toldOtherwise, type Write } from './write.ts'
+import {
+  comparable,
+  type Finding,
+  notTakenProblem,
+  type Standing,
+  standingsOf,
+  toldOtherwise,
+  type Write,
+} from './write.ts'
 
 /** How long a verifying read may take: the change is made, and its reply waits. Milliseconds. */
 const READ_MS = 5000
@@ -61,30 +70,37 @@ export async function acknowledge<K extends Kind>(
   }
 
   let read = await readAgain(write, exchange)
-  let reads = read ? 1 : 0
   evidence = evidenceOf(read)
   judgement = judge(evidence)
-  const isOpen = judgement === 'none' || judgement === 'unclear'
-  if (isOpen && spec.read && (await deadline.sleep(SECOND_LOOK_MS))) {
+  let isSure = judgement !== 'none'
+  if (
+    (judgement === 'none' || judgement === 'unclear') &&
+    spec.read &&
+    (await deadline.sleep(SECOND_LOOK_MS))
+  ) {
     const again = await readAgain(write, exchange)
-    reads += again ? 1 : 0
     read = again ?? read
     evidence = evidenceOf(read)
+    // One look is not enough to say that nothing is in force: what was read may have come out of a cache.
+    isSure = judgement === 'none' && again !== undefined
     judgement = judge(evidence)
   }
 
   if (judgement === 'taken') {
-    const values = { ...read, ...answer }
+    // The read is newer, unless it came out of a cache: then it does not have what the answer tells.
+    const isFresh = evidence.every((one) => one.read === 'taken')
+    const values = isFresh ? { ...answer, ...read } : { ...read, ...answer }
     const verified = evidence.every((one) => one.answer === 'taken' || one.read === 'taken')
     return { ...finding, values, ...toldOtherwise(kind, desired, values), verified }
   }
   const hasSecret = names.length < Object.keys(desired).length
-  // One look is not enough to say that nothing is in force: what was read may have come out of a cache.
-  const isNothing = judgement === 'none' && reads === 2 && !hasSecret && finding.outcome === 'applied'
+  const isNothing = judgement === 'none' && isSure && !hasSecret && finding.outcome === 'applied'
   const outcome =
     judgement === 'some' || least === 'partial' ? 'partial' : (least ?? (isNothing ? 'rejected' : 'unknown'))
   const values = { ...answer, ...read }
-  const notTaken = evidence.filter(isContradicted).map(({ name }) => name)
+  const contradicted = evidence.filter(isContradicted)
+  const missing = contradicted.filter((one) => !isInForce(one))
+  const notTaken = (missing.length > 0 ? missing : contradicted).map(({ name }) => name)
   return {
     ...finding,
     outcome,
@@ -109,24 +125,9 @@ function contradiction(
   outcome: 'rejected' | 'partial' | 'unknown',
   notTaken: readonly string[],
   { deployment }: Finding,
-): NonNullable<Finding['problem']> {
-  const said = `the provider answered with success and tells something else than what was asked for ${notTaken.join(', ')}`
+): Problem {
   return {
-    ...(outcome === 'unknown'
-      ? {
-          slug: 'outcome-unknown',
-          detail: `${said}; whether the change is in force is not known`,
-          retryAfterSeconds: 1,
-        }
-      : {
-          slug: 'not-taken',
-          detail: `${said}; ${outcome === 'rejected' ? 'nothing' : 'some'} of the change is in force`,
-        }),
-    errors: notTaken.map((name) => ({
-      pointer: `#/${name}`,
-      code: 'not-taken',
-      detail: 'is not what the provider tells',
-    })),
+    ...notTakenProblem(outcome, notTaken),
     ...(deployment && { extension: { deployment } }),
   }
 }

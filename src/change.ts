@@ -4,7 +4,15 @@ import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
 import { type Conclusion, conclude } from './conclusion.ts'
-import { answerOvertaken, consultKey, type KeyedRequest, keyOf, type StoredAnswer } from './idempotency.ts'
+import {
+  answerOvertaken,
+  consultKey,
+  type KeyedRequest,
+  keyOf,
+  type KnownKey,
+  settledReply,
+  type StoredAnswer,
+} from './idempotency.ts'
 import type { JsonObject } from './json.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
@@ -13,13 +21,14 @@ import type { Log } from './log.ts'
 import { hideChanges } from './hidden.ts'
 import { merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
-import { settleProven } from './open-changes.ts'
+import { intentOf, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { newId } from './new-id.ts'
 import type { ResourceQueue } from './queue.ts'
 import { readBack, toProblem } from './read.ts'
 import {
   type ChangeReply,
+  concealed,
   etagOf,
   planFor,
   type Planned,
@@ -30,11 +39,16 @@ import {
   visible,
 } from './reply.ts'
 import type { ResourceAddress } from './resource-id.ts'
+import { Secret } from './secret.ts'
 import { carryOut } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
 import type { Finding } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
+type Resumed = NonNullable<KnownKey['resume']>
+
+const hasSecret = ({ desired }: Merged): boolean =>
+  Object.values(desired).some((value) => value instanceof Secret)
 
 /** What a change works with: all of it belongs to the actor of one connection. */
 export interface ChangeTools {
@@ -110,7 +124,7 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
     deadline: new Deadline(tools.connection.deadlineMs),
   }
   if (request.dryRun) {
-    const planned = await prepare(tools, asked, false)
+    const planned = await prepare(tools, asked)
     return planned.ok ? ok(planFor(tools, spec, planned.value, request.readable)) : planned
   }
 
@@ -151,7 +165,7 @@ async function makeInLine(
   if (key && resumed && tools.ledger.isOvertaken(resumed.changeId)) {
     return answerOvertaken(tools, asked, key, resumed.changeId)
   }
-  const prepared = await prepare(tools, asked, resumed !== undefined)
+  const prepared = await prepare(tools, resumed ? asBegun(tools, asked, resumed) : asked, resumed)
   if (!prepared.ok) return prepared
   const { merged, current, write } = prepared.value
   const url = write && buildUrl(tools.connection.baseUrl, write)
@@ -165,17 +179,25 @@ async function makeInLine(
     const detail = `the resource and the diff are longer than ${MAX_RECORD} characters together`
     return refuse('resource-too-large', detail)
   }
-  if (readBefore && !(await settleOlder(tools, asked, changeId, readBefore))) return unrecordable()
+  const { kind, address, spec } = asked
+  const except = { kind, id: address.id, except: changeId }
+  if (readBefore && !(await settleProven(tools, except, spec, readBefore))) return unrecordable()
   const made = { merged, fields: draft.fields, before: readBefore, carried: write?.carries ?? [] }
   const record = tools.ledger.resource(asked.kind, asked.address.id)
   const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
 
   if (!write || !url) {
     const { applied, ...told } = conclude(tools, made, { outcome: 'applied', status: null, attempts: 0 })
-    const reply = replyOf(tools, asked, draft, merged, told, record)
-    const event = { ...draft, type: resumed ? ('settled' as const) : ('outcome' as const), upstream: null }
+    const event = { ...draft, outcome: 'applied' as const, upstream: null }
+    if (resumed) {
+      const settled = await append(tools, { ...event, type: 'settled' }, { applied })
+      if (!settled.ok) return settled
+      const reply = await settledReply(tools, asked, changeId, 'applied')
+      return reply.ok ? ok(replyFor(reply.value, asked.readable)) : reply
+    }
+    const reply = replyOf(tools, asked, draft, made, told, record)
     const answer = key && { answer: { reply } satisfies StoredAnswer }
-    const stored = await append(tools, { ...event, outcome: 'applied' }, { applied, ...reserve, ...answer })
+    const stored = await append(tools, { ...event, type: 'outcome' }, { applied, ...reserve, ...answer })
     return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
   }
 
@@ -191,9 +213,15 @@ async function makeInLine(
   const { live } = tools
   live.add(changeId)
   try {
+    // From here on a secret may be in force, whatever becomes of this process.
+    const counted = { applied: { values: {}, secretChanged: hasSecret(merged) } }
     const begun = await (resumed
-      ? append(tools, attempt({ resumed: resumed.state }))
-      : append(tools, { ...draft, type: 'intent', outcome: null, upstream: target }, reserve))
+      ? append(tools, attempt({ resumed: resumed.earlier.state }), counted)
+      : append(
+          tools,
+          { ...draft, type: 'intent', outcome: null, upstream: target },
+          { ...reserve, ...counted },
+        ))
     if (!begun.ok) return begun
 
     const started = performance.now()
@@ -202,7 +230,7 @@ async function makeInLine(
       request: write,
       desired: merged.desired,
       current,
-      earlier: resumed?.state,
+      earlier: resumed?.earlier,
       verifies: tools.connection.verifyWrites,
     }
     const finding = await carryOut(toCarryOut, tools.exchange, async (number, shown, status) => {
@@ -213,9 +241,10 @@ async function makeInLine(
 
     const { outcome, status, attempts } = finding
     const { applied, problem, ...told } = conclude(tools, made, finding)
+    const before = tools.ledger.resource(kind, address.id)
     const reply: ChangeReply = {
-      ...replyOf(tools, asked, draft, merged, told, after(record, applied)),
-      ...seen(finding),
+      ...replyOf(tools, asked, draft, made, told, after(before, applied)),
+      ...seen(finding, told),
       upstream: { method: write.method, status, attempts, durationMs },
     }
     const failure: Problem = {
@@ -224,8 +253,8 @@ async function makeInLine(
       outcome,
     }
     const answer = key && answerOf(finding, { reply, problem: failure })
-    const upstream = { ...target, status, attempts, durationMs, ...seen(finding) }
-    const { notTaken } = finding
+    const upstream = { ...target, status, attempts, durationMs, ...seen(finding, told) }
+    const { notTaken, undeployed } = finding
     const stored = await recordOutcome(tools, {
       connection: tools.connection.name,
       draft: {
@@ -233,12 +262,12 @@ async function makeInLine(
         type: 'outcome',
         fields: told.fields,
         outcome,
-        upstream: { ...upstream, ...(notTaken && { notTaken }) },
+        upstream: { ...upstream, ...(notTaken && { notTaken }), ...(undeployed && { undeployed }) },
       },
       applied,
       ...(answer !== undefined && { answer }),
     })
-    const { requestId, address } = asked
+    const { requestId } = asked
     tools.log.info('change', { requestId, changeId, resource: address.id, outcome, attempts, durationMs })
     if (!stored) {
       const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
@@ -252,20 +281,10 @@ async function makeInLine(
   }
 }
 
-/** What was read for this change may prove older ones that are open. False when that could not be recorded. */
-async function settleOlder(
-  tools: ChangeTools,
-  { kind, address, spec, requestId }: Asked,
-  changeId: string,
-  values: AnyValues,
-): Promise<boolean> {
-  try {
-    await settleProven(tools, { kind, id: address.id, except: changeId }, spec, values)
-    return true
-  } catch (error) {
-    tools.log.error('event not stored', { requestId, changeId, type: 'settled', error: String(error) })
-    return false
-  }
+/** A run that goes on alters what its intent named, and nothing that has changed since: a newer change may have done that. */
+const asBegun = (tools: ChangeTools, asked: Asked, { changeId }: Resumed): Asked => {
+  const names = Object.keys(intentOf(tools.ledger, changeId)?.fields ?? {})
+  return { ...asked, sent: Object.fromEntries(names.map((name) => [name, asked.sent[name]])) }
 }
 
 /** The adapter's spec for the kind and the key's parts by name. */
@@ -290,7 +309,7 @@ export function locate(
 }
 
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
-async function prepare(tools: ChangeTools, asked: Asked, resumed: boolean): Promise<Result<Planned>> {
+async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Promise<Result<Planned>> {
   const { connection, exchange, ledger } = tools
   const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
   // A change that goes on was compared when it began; its own first attempt may have changed the state since.
@@ -311,6 +330,9 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed: boolean): Prom
   }
   const merged = merge(kind, sent, values, mode)
   if (!merged.ok) return merged
+  // What is stored and not deployed has to be sent again to be deployed.
+  if (resumed && 'undeployed' in resumed.earlier && resumed.earlier.undeployed)
+    for (const name of merged.value.kept) merged.value.desired[name] = sent[name]
   const planned = { ref, current, merged: merged.value }
   if (Object.keys(merged.value.desired).length === 0) return ok(planned)
   if (!asked.allowSelf && isOwn(connection, address, values)) {
@@ -362,7 +384,7 @@ const replyOf = (
   tools: ChangeTools,
   asked: Asked,
   { changeId }: ChangeDraft,
-  { desired, widens }: Merged,
+  { merged: { desired, widens }, before }: { merged: Merged; before: AnyValues | undefined },
   { values, fields, warnings }: Pick<Conclusion, 'values' | 'fields' | 'warnings'>,
   record: ResourceRecord,
 ): ChangeReply => ({
@@ -370,16 +392,16 @@ const replyOf = (
   outcome: 'applied',
   changed: Object.keys(desired).length > 0,
   widens,
-  resource: view(tools, asked, asked.spec, values, record),
+  resource: concealed(view(tools, asked, asked.spec, values, record), desired, before),
   fields,
   ...(warnings.length > 0 && { warnings }),
 })
 
 /** What was seen of the change beside its values. */
-const seen = ({
-  deployment,
-  verified,
-}: Finding): { deployment?: Deployment & JsonObject; verified?: boolean } => ({
+const seen = (
+  { verified }: Finding,
+  { deployment }: Pick<Conclusion, 'deployment'>,
+): { deployment?: Deployment & JsonObject; verified?: boolean } => ({
   ...(verified !== undefined && { verified }),
   ...(deployment && { deployment: deployment as Deployment & JsonObject }),
 })

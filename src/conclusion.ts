@@ -1,4 +1,5 @@
-import { HIDDEN, isHidden, withoutEchoes } from './hidden.ts'
+import type { Deployment } from './adapter.ts'
+import { HIDDEN, isSame, withoutEchoes } from './hidden.ts'
 import type { Json, JsonObject } from './json.ts'
 import type { Entry } from './ledger/ledger.ts'
 import type { Merged } from './merge.ts'
@@ -7,19 +8,18 @@ import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
 import { comparable, type Finding } from './write.ts'
 
-/** Characters of one told value that the diff repeats: it is stored several times, and a provider may tell a megabyte. */
+/** Characters of one told value: it is stored several times, and a provider may tell megabytes. */
 const MAX_TOLD = 16_384
 const TOO_LONG = '[too long]'
 
-const short = (value: Json): Json => (JSON.stringify(value).length > MAX_TOLD ? TOO_LONG : value)
-
 /** What a finding means for the gateway's own record, the audit and the reply. */
 export interface Conclusion {
-  /** Values that the reply may show, and that may be stored. */
+  /** The resource's values, as far as they are known now; no secret of the request is concealed in them. */
   values: AnyValues
   /** The diff, with what the provider told instead. */
   fields: FieldChanges
   warnings: string[]
+  deployment?: Deployment
   applied: NonNullable<Entry['applied']>
   problem?: Problem
 }
@@ -39,42 +39,62 @@ export function conclude(
   { merged: { desired, kept }, fields, before, carried }: Made,
   finding: Finding,
 ): Conclusion {
-  const { outcome, notTaken, problem } = finding
-  const told = withoutEchoes(finding.values ?? {}, desired, before)
-  const shownBefore = withoutEchoes(before ?? {}, desired, before)
-  const toldOtherwise = withoutEchoes(finding.told ?? {}, desired, before)
+  const { outcome, notTaken, problem, deployment } = finding
+  const isShort = (value: unknown) => JSON.stringify(value).length <= MAX_TOLD
+  const isKnown = (name: string, value: unknown) =>
+    isSame(value, desired[name]) || isSame(value, before?.[name])
+  const told: AnyValues = Object.fromEntries(
+    Object.entries(finding.values ?? {}).filter(([name, value]) => isShort(value) || isKnown(name, value)),
+  )
+  const shown = withoutEchoes(finding.told ?? {}, desired)
   const mayShow = new Set(visible(tools, Object.keys(desired)))
+  const toldOf = (name: string): Json =>
+    !mayShow.has(name) ? HIDDEN : isShort(shown[name]) ? (shown[name] as Json) : TOO_LONG
   const withTold = Object.fromEntries(
     Object.entries(fields).map(([name, change]) => [
       name,
-      name in toldOtherwise
-        ? { ...change, told: mayShow.has(name) ? short(toldOtherwise[name] as Json) : HIDDEN }
-        : change,
+      name in shown ? { ...change, told: toldOf(name) } : change,
     ]),
   )
 
   // What a contradiction leaves in force is what the provider told. Otherwise a change is in force as it was made.
   const isWhole = notTaken === undefined && (outcome === 'applied' || outcome === 'partial')
-  const whole: AnyValues = { ...shownBefore, ...desired, ...told }
+  const whole: AnyValues = { ...before, ...desired, ...told }
   const known = isWhole ? whole : told
+  const unechoed = withoutEchoes(known, desired, before)
   const named = visible(tools, [...comparable(desired), ...kept, ...carried])
-  const inForce = named.filter((name) => known[name] !== undefined && !isHidden(known[name]))
+  const inForce = named.filter((name) => known[name] !== undefined && unechoed[name] === known[name])
   const mayHaveChanged = isWhole || outcome === 'partial' || outcome === 'unknown'
   const contradicted = Object.entries(withTold).filter(([name]) => notTaken?.includes(name))
+  const more = deployment && { deployment: withoutNamesLike(deployment, desired) }
   return {
     values: whole,
     fields: withTold,
     warnings:
       outcome === 'applied'
-        ? Object.keys(toldOtherwise).map((name) => `the provider holds ${name} in a spelling of its own`)
+        ? Object.keys(shown).map((name) => `the provider holds ${name} in a spelling of its own`)
         : [],
+    ...more,
     applied: {
       values: Object.fromEntries(inForce.map((name) => [name, known[name]])) as JsonObject,
       // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
       secretChanged: mayHaveChanged && comparable(desired).length < Object.keys(desired).length,
     },
     ...(problem && {
-      problem: { ...problem, ...(contradicted.length > 0 && { fields: Object.fromEntries(contradicted) }) },
+      problem: {
+        ...problem,
+        ...(more && problem.extension && { extension: { ...problem.extension, ...more } }),
+        ...(contradicted.length > 0 && { fields: Object.fromEntries(contradicted) }),
+      },
     }),
   }
 }
+
+/** A provider can call an environment by anything, a secret of the request too. */
+const withoutNamesLike = ({ success, environments }: Deployment, desired: AnyValues): Deployment => ({
+  success,
+  environments: environments.map(({ name, success }) => ({
+    name: withoutEchoes({ name }, desired)['name'] === name ? name : 'unnamed',
+    success,
+  })),
+})

@@ -15,7 +15,7 @@ export const equivalences = {
   /** Addresses and ranges are spelled otherwise: `2001:DB8::1`, `10.0.0.1/32`. */
   addresses: (asked, told) =>
     Array.isArray(asked) && Array.isArray(told) && sameRanges(asked as string[], told as string[]),
-  /** An e-mail address in lower case reaches the same mailbox (RFC 5321 §2.4 asks to treat it so). */
+  /** Case of an e-mail address: RFC 5321 §2.4 lets it matter before the @, and in practice it never does. */
   mailbox: (asked, told) =>
     typeof asked === 'string' && typeof told === 'string' && asked.toLowerCase() === told.toLowerCase(),
   /** In the place of none stands the provider's default: 14,400 s for sales channels, 7,200 s for others. */

@@ -1,5 +1,5 @@
 import type { Json } from './json.ts'
-import type { AnyValues, FieldChange, FieldChanges, Value } from './model.ts'
+import type { AnyValues, FieldChange, FieldChanges } from './model.ts'
 import { Secret } from './secret.ts'
 
 export const HIDDEN = '[hidden]'
@@ -39,26 +39,23 @@ export function hideChanges(changes: FieldChanges, readable: readonly string[]):
 const TELLING = 8
 
 /**
- * A provider may show a secret of the request in another field. Such a value is concealed; not where the caller has asked
- * for it itself, and a short secret only where the value was not there before.
+ * A value may hold a secret of the request: a provider can show it in another field, and a caller can put it there. Such a
+ * value is concealed; with a short secret only where it is new, because others hold the same letters by chance.
  */
 export function withoutEchoes(values: AnyValues, asked: AnyValues, before: AnyValues = {}): AnyValues {
   const secrets = Object.values(asked).filter((value) => value instanceof Secret)
   if (secrets.length === 0) return values
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => {
-      if (value === undefined || value instanceof Secret || isSame(value, asked[name])) return [name, value]
-      const wasThere = isSame(value, before[name])
-      const isEcho = secrets.some((secret) => (!wasThere || secret.length >= TELLING) && holds(value, secret))
+      if (value === undefined || value instanceof Secret) return [name, value]
+      const isKnown = isSame(value, asked[name]) || isSame(value, before[name])
+      const isEcho = secrets.some((secret) => (!isKnown || secret.length >= TELLING) && holds(value, secret))
       return [name, isEcho ? (Array.isArray(value) ? [HIDDEN] : HIDDEN) : value]
     }),
   )
 }
 
-export const isHidden = (value: Value | undefined): boolean =>
-  value === HIDDEN || (Array.isArray(value) && value[0] === HIDDEN)
-
-const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
+export const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
 
 function holds(value: Json, secret: Secret): boolean {
   if (typeof value === 'string') return secret.isIn(value)

@@ -1,10 +1,11 @@
 import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
 import type { KeyScope } from './ledger/ledger.ts'
 import type { AnyValues } from './model.ts'
-import { intentOf, isProvable, settleProven } from './open-changes.ts'
+import { earlierIn, intentOf, isProvable, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
-import { type ChangeReply, problemFor, replyFor, view, visible } from './reply.ts'
+import type { Earlier } from './write.ts'
+import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from './reply.ts'
 
 /** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
 export interface KeyedRequest {
@@ -20,7 +21,7 @@ export type StoredAnswer = { reply: ChangeReply } | { problem: Problem }
 /** What to do with a request whose key is known: answer it, or go on with the change that it began. */
 export type KnownKey =
   | { answer: ChangeAnswer; resume?: never }
-  | { resume: { changeId: string; state: 'unknown' | 'partial' }; answer?: never }
+  | { resume: { changeId: string; earlier: Earlier }; answer?: never }
 
 export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedRequest | undefined {
   const { idempotencyKey: key, kind, address, actor, body, mode } = request
@@ -66,12 +67,11 @@ export async function consultKey(
               retryAfterSeconds: 1,
             }),
           }
-        : { resume: { changeId, state: 'unknown' } }
+        : { resume: { changeId, earlier: earlierIn(tools.ledger.story(changeId)) } }
     case 'unknown':
     case 'needs_attention':
-      return { resume: { changeId, state: 'unknown' } }
     case 'partial':
-      return { resume: { changeId, state: 'partial' } }
+      return { resume: { changeId, earlier: earlierIn(tools.ledger.story(changeId)) } }
     case 'applied':
     case 'rejected': {
       // Nothing but change.ts writes answers, and only of this type.
@@ -99,11 +99,13 @@ export async function answerOvertaken(
   changeId: string,
 ): Promise<ChangeAnswer> {
   const { spec, ref, kind, address, deadline, traceparent } = asked
+  if (tools.emergency?.isSick()) return unsettled()
   const intent = intentOf(tools.ledger, changeId)
   if (spec.read && intent && isProvable(spec, intent)) {
     const read = await readBack(spec.read, ref, tools.exchange, deadline, traceparent)
-    if (read.ok) await settleProven(tools, { kind, id: address.id }, spec, read.value.values as AnyValues)
-    const settled = read.ok && (await consultKey(tools, asked, key))
+    const values = read.ok && (read.value.values as AnyValues)
+    if (values && !(await settleProven(tools, { kind, id: address.id }, spec, values))) return unsettled()
+    const settled = values && (await consultKey(tools, asked, key))
     if (settled && settled.answer) return settled.answer
   }
   const state = tools.ledger.change(changeId)?.state
@@ -114,8 +116,11 @@ export async function answerOvertaken(
   )
 }
 
+const unsettled = () =>
+  refuse('audit-unavailable', 'what has become of the change could not be recorded', { retryAfterSeconds: 1 })
+
 /** The answer to a change that was settled after its request had ended: there is none stored, so it is made now. */
-async function settledReply(
+export async function settledReply(
   tools: ChangeTools,
   asked: Asked,
   changeId: string,
@@ -137,7 +142,10 @@ async function settledReply(
     outcome: 'applied',
     changed: true,
     widens: intent?.widens ?? false,
-    resource: view(tools, asked, spec, (read?.value.values ?? {}) as AnyValues, record),
+    resource: concealed(
+      view(tools, asked, spec, (read?.value.values ?? {}) as AnyValues, record),
+      asked.sent,
+    ),
     fields: intent?.fields ?? {},
   })
 }

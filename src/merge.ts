@@ -123,11 +123,11 @@ export function merge(
       changes[name] = { action: 'set' }
       continue
     }
-    const { [name]: shown } = withoutEchoes({ [name]: from }, sent, current)
+    const shown = (value: Value): Json => withoutEchoes({ [name]: value }, sent, current)[name] as Json
     changes[name] = {
       action: to === null ? 'clear' : 'set',
-      ...(from !== undefined && { from: shown as Json }),
-      to,
+      ...(from !== undefined && { from: shown(from) }),
+      to: shown(to),
     }
     if (fieldsOf(kind)[name]?.widens?.(from, to)) widens = true
   }

@@ -220,7 +220,7 @@ export interface Capability {
   /** The most elements that a list may have. */
   maxItems?: number
   /** How the provider may spell a value that it took. */
-  takenAs?: Equivalence
+  equivalence?: Equivalence
 }
 export type Capabilities<K extends Kind> = { readonly [F in FieldName<K>]?: Capability }
 export type AnyCapabilities = { readonly [field: string]: Capability | undefined }
@@ -254,13 +254,13 @@ export function sameValue(kind: Kind, name: string, a: Value | undefined, b: Val
 export function isTaken(
   kind: Kind,
   name: string,
-  { takenAs }: Pick<Capability, 'takenAs'>,
+  { equivalence }: Pick<Capability, 'equivalence'>,
   asked: Value | undefined,
   told: Value | undefined,
 ): boolean {
   if (sameValue(kind, name, asked, told)) return true
-  if (takenAs === undefined || asked === undefined || told === undefined) return false
-  return !(asked instanceof Secret) && !(told instanceof Secret) && equivalences[takenAs](asked, told)
+  if (equivalence === undefined || asked === undefined || told === undefined) return false
+  return !(asked instanceof Secret) && !(told instanceof Secret) && equivalences[equivalence](asked, told)
 }
 
 /** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */

@@ -1,13 +1,13 @@
 import type { KindSpec } from './adapter.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
-import type { Ledger } from './ledger/ledger.ts'
+import type { ChangeState, Ledger } from './ledger/ledger.ts'
 import { isObject, type JsonObject } from './json.ts'
 import type { Log } from './log.ts'
 import { HIDDEN } from './hidden.ts'
 import type { AnyValues, Kind, Value } from './model.ts'
 import { visible } from './reply.ts'
-import { areTaken } from './write.ts'
+import { areTaken, type Earlier } from './write.ts'
 
 /** A change that is not known to be in force, nor known not to be: what proves it, and how it is settled. */
 
@@ -34,40 +34,62 @@ export const isProvable = (spec: KindSpec<Kind>, intent: AuditEvent): boolean =>
   Object.keys(intent.fields).length > 0 &&
   Object.keys(askedIn(intent)).length === Object.keys(intent.fields).length
 
-/** Of the values that were read those that the change has set, if all of them are what it asked for. */
+/**
+ * Of the values that were read those that the change has set, if all of them are what it asked for. That they are stored
+ * does not prove that they are deployed.
+ */
 export function provenBy(
   values: AnyValues,
   kind: Kind,
   spec: KindSpec<Kind>,
-  intent: AuditEvent,
+  story: readonly AuditEvent[],
 ): AnyValues | undefined {
-  if (!isProvable(spec, intent)) return undefined
+  const intent = story.find(({ type }) => type === 'intent')
+  const earlier = earlierIn(story)
+  if (!intent || !isProvable(spec, intent) || ('undeployed' in earlier && earlier.undeployed))
+    return undefined
   const asked = askedIn(intent)
   if (!areTaken(kind, spec.fields, asked, values)) return undefined
   return Object.fromEntries(Object.keys(asked).map((name) => [name, values[name]]))
 }
 
-/** A read that was made for a newer change settles what it proves of older ones. In the resource's line. */
+const isOpen = (state: ChangeState | undefined): boolean =>
+  state === 'in_flight' || state === 'unknown' || state === 'partial' || state === 'needs_attention'
+
+/** A read settles what it proves of the resource's open changes. In the resource's line; false when it could not be recorded. */
 export async function settleProven(
   tools: SettlingTools,
   { kind, id, except }: { kind: Kind; id: string; except?: string },
   spec: KindSpec<Kind>,
   values: AnyValues,
-): Promise<void> {
-  for (const changeId of tools.ledger.open(tools.connection.name, kind, id)) {
-    if (changeId === except) continue
-    const story = tools.ledger.story(changeId)
-    const intent = story.find(({ type }) => type === 'intent')
-    const proven = intent && provenBy(values, kind, spec, intent)
-    if (!proven || isUndeployed(story)) continue
-    await settle(tools, intent, { type: 'settled', outcome: 'applied', values: proven })
+): Promise<boolean> {
+  const { ledger, connection, log } = tools
+  try {
+    const stories = ledger.open(connection.name, kind, id).map((changeId) => ledger.story(changeId))
+    // The oldest first: a newer one, once applied, may take the place of what is open then.
+    for (const story of stories.toSorted(([a], [b]) => (a?.seq ?? 0) - (b?.seq ?? 0))) {
+      const intent = story.find(({ type }) => type === 'intent')
+      const changeId = intent?.changeId
+      if (!intent || !changeId || changeId === except || !isOpen(ledger.change(changeId)?.state)) continue
+      const proven = provenBy(values, kind, spec, story)
+      if (proven) await settle(tools, intent, { type: 'settled', outcome: 'applied', values: proven })
+    }
+    return true
+  } catch (error) {
+    log.error('open changes not settled', { resource: id, error: String(error) })
+    return false
   }
 }
 
-/** Partial for its deployment: values that are stored do not prove that they are in force. */
-function isUndeployed(story: readonly AuditEvent[]): boolean {
-  const last = story.findLast(({ outcome }) => outcome !== null)
-  return last?.outcome === 'partial' && !(isObject(last.upstream) && 'notTaken' in last.upstream)
+/** What an open change has come to, by its events. */
+export function earlierIn(story: readonly AuditEvent[]): Earlier {
+  const partial = story.findLast(({ outcome }) => outcome === 'partial')
+  if (!partial) return { state: 'unknown' }
+  const upstream = isObject(partial.upstream) ? partial.upstream : {}
+  const notTaken = upstream['notTaken'] as string[] | undefined
+  // Before there was `undeployed`, nothing but a deployment was partial.
+  const undeployed = upstream['undeployed'] === true || notTaken === undefined
+  return { state: 'partial', undeployed, ...(notTaken && { notTaken }) }
 }
 
 /** Records what has become of an open change. By whom: a person, or the gateway itself. */

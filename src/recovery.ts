@@ -80,7 +80,7 @@ async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyVal
   const trace = traceparentOf(new Headers())
   const read = await readBack(spec.read, ref, tools.exchange, new Deadline(LOOK_MS), trace)
   if (!read.ok) return read.later ? 'later' : undefined
-  return provenBy(read.value.values as AnyValues, kind, spec, intent)
+  return provenBy(read.value.values as AnyValues, kind, spec, tools.ledger.story(intent.changeId ?? ''))
 }
 
 /** Settles by hand, in the resource's line. Only what is not settled can be; the same word twice is no fault. */

@@ -3,7 +3,7 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Json } from './json.ts'
 import type { ResourceRecord } from './ledger/ledger.ts'
-import { hide, hideChanges } from './hidden.ts'
+import { hide, hideChanges, withoutEchoes } from './hidden.ts'
 import { type Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, fieldsOf, type Kind, type Values } from './model.ts'
 import type { Problem } from './problems.ts'
@@ -100,6 +100,13 @@ export function view(
   }
 }
 
+/** The resource without what would give a secret of the request away. Its tag stays that of the values as they are. */
+export function concealed(resource: ResourceView, asked: AnyValues, before?: AnyValues): ResourceView {
+  const { id, connection, provider, readable, etag, ...values } = resource
+  const own = { id, connection, provider, readable, ...(etag !== undefined && { etag }) }
+  return { ...own, ...withoutEchoes(values as AnyValues, asked, before) }
+}
+
 /** The resource as a caller may see it: fields that it may not read are `[hidden]`. */
 export function viewFor(resource: ResourceView, readable: readonly string[]): ResourceView {
   const { id, connection, provider, readable: told, etag, ...values } = resource
@@ -135,7 +142,7 @@ export function planFor(
   readable: readonly string[],
 ): PlanReply {
   const seen = visible(tools, readable)
-  const conceal = (values: AnyValues) => hide(values, seen)
+  const conceal = (values: AnyValues) => hide(withoutEchoes(values, merged.desired), seen)
   const shown =
     write &&
     spec.plan(

@@ -3,7 +3,15 @@ import type { Deployment, Reported } from './adapter.ts'
 import type { Exchange, Verdict } from './exchange.ts'
 import { type AnyValues, type Kind, sameValue } from './model.ts'
 import { backoffMs, MAX_ATTEMPTS, problemOf, readBack, toProblem } from './read.ts'
-import { areTaken, comparable, type Finding, toldOtherwise, type Write } from './write.ts'
+import {
+  areTaken,
+  comparable,
+  type Earlier,
+  type Finding,
+  notTakenProblem,
+  toldOtherwise,
+  type Write,
+} from './write.ts'
 
 /** Called before a request is repeated, with what the attempt before it has shown. */
 export type OnRepeat = (attempt: number, shown: string, status: number | null) => Promise<void>
@@ -68,16 +76,23 @@ const unknown = (detail: string, known: Known): Finding => ({
 
 const partial = (detail: string, deployment: Deployment | undefined, known: Known): Finding => ({
   outcome: 'partial',
+  undeployed: true,
   problem: { slug: 'partially-applied', detail, ...(deployment && { extension: { deployment } }) },
   ...(deployment && { deployment }),
   ...known,
 })
 
 /** What is known from the run before, until this one knows better. */
-const carriedOver = (outcome: 'unknown' | 'partial'): Finding =>
-  outcome === 'partial'
-    ? partial('some of the change is in force, and not all of it', undefined, { status: null, attempts: 0 })
-    : unknown('an attempt before this one gave no answer', { status: null, attempts: 0 })
+function carriedOver(earlier: Earlier): Finding {
+  const known: Known = { status: null, attempts: 0 }
+  if (earlier.state === 'unknown') return unknown('what became of an attempt before this one is open', known)
+  const { notTaken, undeployed } = earlier
+  const stored = partial('the change is stored and not deployed everywhere', undefined, known)
+  return {
+    ...(undeployed ? stored : { outcome: 'partial', ...known }),
+    ...(notTaken && { notTaken, problem: notTakenProblem('partial', notTaken) }),
+  }
+}
 
 /**
  * Makes the write and repeats it only where that is safe: when nothing was sent, when it was refused for its rate, to
@@ -92,8 +107,8 @@ export async function carryOut<K extends Kind>(
   const { spec, ref, request, deadline, traceparent, earlier } = write
   /** What may be in force already. */
   let inForce = earlier && carriedOver(earlier)
-  /** Whether an attempt of this change, of an earlier run too, gave no answer, or a part of it is in force. */
-  let least = earlier
+  /** What attempts before, of earlier runs too, have come to: the one that is made now cannot make it less. */
+  let least = earlier?.state
   let repaired = false
   let resent = false
   for (let attempts = 1; ; attempts++) {
@@ -119,12 +134,13 @@ export async function carryOut<K extends Kind>(
       case 'partial':
         inForce = finding
         if (repaired || last || deadline.remainingMs() === 0) return atWorst()
+        least = 'partial'
         repaired = true
         break
       case 'unknown': {
         if (inForce?.outcome === 'partial') return atWorst()
         inForce = finding
-        least = 'unknown'
+        least ??= 'unknown'
         const seen = await look(write, exchange)
         if (seen.state === 'new') {
           const { values } = seen
@@ -132,6 +148,7 @@ export async function carryOut<K extends Kind>(
             outcome: 'applied',
             values,
             ...toldOtherwise(write.kind, write.desired, values),
+            verified: true,
             status: finding.status,
             attempts,
           }

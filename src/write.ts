@@ -14,13 +14,19 @@ export interface Write<K extends Kind> {
   desired: AnyValues
   /** What was read before; undefined where the provider cannot be read. */
   current: Current<K> | undefined
-  /** What an earlier run of the same change ended in, when this one goes on with it. */
-  earlier: 'unknown' | 'partial' | undefined
+  /** What an earlier run of the same change came to, when this one goes on with it. */
+  earlier: Earlier | undefined
   /** Whether what the provider's answer does not tell is read. */
   verifies: boolean
   deadline: Deadline
   traceparent: string
 }
+
+/** What is known of a change from the runs before. */
+export type Earlier =
+  | { state: 'unknown' }
+  /** Fields that the provider did not take, or not deployed everywhere, or both. */
+  | { state: 'partial'; notTaken?: string[]; undeployed: boolean }
 
 /** What is known at the end. Only `applied` may be reported as success. */
 export interface Finding {
@@ -33,6 +39,8 @@ export interface Finding {
   told?: Record<string, Json>
   /** Asked fields of which it told something that cannot be what was asked for. */
   notTaken?: string[]
+  /** It is stored, and not deployed everywhere. */
+  undeployed?: true
   /** Whether asked fields that the answer did not tell were seen in force; absent where it told all that can be told. */
   verified?: boolean
   deployment?: Deployment
@@ -78,4 +86,24 @@ export function toldOtherwise(
     return sameValue(kind, name, value, desired[name]) ? [] : [[name, value] as const]
   })
   return entries.length > 0 ? { told: Object.fromEntries(entries) } : undefined
+}
+
+/** The provider answered with success, and does not hold what was asked for in these fields. */
+export function notTakenProblem(
+  outcome: 'rejected' | 'partial' | 'unknown',
+  fields: readonly string[],
+): Problem {
+  const said = `the provider answered with success and reports another value than was asked for: ${fields.join(', ')}`
+  const errors = fields.map((name) => ({
+    pointer: `#/${name}`,
+    code: 'not-taken',
+    detail: 'the provider reports another value',
+  }))
+  if (outcome === 'unknown') {
+    const detail = `${said}; whether the change is in force is not known`
+    return { slug: 'outcome-unknown', detail, retryAfterSeconds: 1, errors }
+  }
+  const rest =
+    outcome === 'rejected' ? 'nothing of the change is in force' : 'only a part of the change is in force'
+  return { slug: 'not-taken', detail: `${said}; ${rest}`, errors }
 }

@@ -39,8 +39,8 @@ export interface Entry {
   connection: string
   draft: EventDraft
   /**
-   * Values that are now in force, and whether a secret was changed. A value never takes the place of one that a change
-   * has set whose intent came later.
+   * Values that are now in force, and whether a secret was changed. Those of an outcome are the newest word; what is settled
+   * or resolved later never takes the place of a value of a change whose intent came later.
    */
   applied?: { values: JsonObject; secretChanged: boolean }
   /** Takes the key for the change; it must be free. */
@@ -363,13 +363,14 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   }
 
   function apply(
-    { kind, resource: id, changeId }: EventDraft,
+    { type, kind, resource: id, changeId }: EventDraft,
     { values, secretChanged }: NonNullable<Entry['applied']>,
   ): void {
     if (kind === null || id === null || changeId === null) return
     const before = resource(kind, id)
     const position = firstEvent.get({ changeId })?.position ?? 0
-    const newer = Object.entries(values).filter(([name]) => (before.setBy[name] ?? 0) <= position)
+    const isNews = (name: string) => type === 'outcome' || (before.setBy[name] ?? 0) <= position
+    const newer = Object.entries(values).filter(([name]) => isNews(name))
     if (newer.length === 0 && !secretChanged) return
     const setBy = Object.fromEntries(newer.map(([name]) => [name, position]))
     insertResource.run({

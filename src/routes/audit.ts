@@ -92,13 +92,6 @@ export const eventSchema = z
     requestId: z.string().nullable(),
     outcome: z.enum(outcomes).nullable(),
     upstream: z.any(),
-    unchanged: z
-      .object({ kept: z.array(z.string()).optional(), carried: z.array(z.string()).optional() })
-      .optional()
-      .openapi({
-        description:
-          'Names of fields that the change says something of and does not alter: `kept` were asked for and had the value already, `carried` stood in the request as they were read. Absent where there are none.',
-      }),
     refusal: z.object({ problem: z.string(), count: z.int() }).optional().openapi({
       description:
         'What a caller was refused with this key, and how often since the last such event. Address and resource are those of the first time.',
@@ -107,6 +100,14 @@ export const eventSchema = z
     hash: z.string().openapi({
       description: 'SHA-256 of `previous` and the RFC 8785 form of the other members, in lower-case hex.',
     }),
+    // Last, so that the columns of a CSV before it stand where they always did.
+    unchanged: z
+      .object({ kept: z.array(z.string()).optional(), carried: z.array(z.string()).optional() })
+      .optional()
+      .openapi({
+        description:
+          'Names of fields that the change says something of and does not alter: `kept` were asked for and had the value already, `carried` stood in the request as they were read. Absent where there are none.',
+      }),
   })
   .openapi('AuditEvent')
 

@@ -91,7 +91,7 @@ const golden: Record<string, Golden> = {
 const fields = Object.entries(registry).flatMap(([provider, adapter]) =>
   Object.entries(adapter.kinds).flatMap(([kind, spec]) =>
     Object.entries(spec.fields as AnyCapabilities).flatMap(([field, capability]) =>
-      capability?.takenAs
+      capability?.equivalence
         ? [{ at: `${provider} ${kind} ${field}`, kind: kind as Kind, field, capability }]
         : [],
     ),

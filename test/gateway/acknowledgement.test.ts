@@ -130,6 +130,15 @@ describe('an answer that tells something else', () => {
     expect(problem(reply)).toEqual([502, NOT_TAKEN, 'partial'])
   })
 
+  test('while one of two reads shows what was asked for: not rejected', async () => {
+    const { path, on, state } = await commerceLayer('roles', { name: 'Before' })
+    await on('PATCH', { tell: { name: 'Before' } })
+    await on('GET', {}, 2)
+    await on('GET', { tell: { name: 'Before' } })
+    expect(problem(await put(path, { name: 'After' }))).toEqual(UNKNOWN)
+    expect((await state()).name).toBe('After')
+  })
+
   test('after an attempt without an answer: unknown, for that one may still land', async () => {
     const { path, on, sent } = await commerceLayer('roles', { name: 'Before' })
     await on('PATCH', { reset: 'before' })
@@ -343,6 +352,21 @@ describe('a provider that cannot be read', () => {
   })
 })
 
+test('a secret that may be in force counts for the ETag from its intent on', async () => {
+  const { path, on } = await apinizer()
+  const tag = async () => (await get(path)).body.etag as string
+  const before = await tag()
+  await on('PATCH', { delayBeforeMs: 700 })
+  const reply = put(path, { secret: 'next-secret' })
+  await expect.poll(tag).not.toBe(before)
+  const under = await tag()
+  const { credential } = (await reply).body
+  expect([before, under]).not.toContain(credential.etag)
+  expect(await tag()).toBe(credential.etag)
+  const late = await put(path, { secret: 'another' }, { headers: { 'if-match': before } })
+  expect(late.status).toBe(412)
+})
+
 describe('what a contradiction shows', () => {
   test('is masked for who sees it, and anew on every replay', async () => {
     const { path, on } = await commerceLayer('roles', { name: 'Before', reference: 'hush-hush' })
@@ -382,6 +406,28 @@ describe('what a contradiction shows', () => {
     const events = JSON.stringify(await eventsOf(id))
     expect(events).toContain('"told":"[hidden]"')
     for (const value of ['before', 'after']) expect(events).not.toContain(`"${value}"`)
+  })
+
+  test('repeats no value that is very long, and records the outcome all the same', async () => {
+    const { path, id, on } = await commerceLayer('roles', { reference: 'before' })
+    await on('PATCH', { store: { reference: 'x'.repeat(600_000) } })
+    const headers = { 'idempotency-key': freshId() }
+    const reply = await put(path, { reference: 'after' }, { headers })
+    expect(problem(reply)).toEqual([502, NOT_TAKEN, 'rejected'])
+    expect(reply.body.fields.reference.told).toBe('[too long]')
+    expect((await outcomeOf(id)).outcome).toBe('rejected')
+    expect((await put(path, { reference: 'after' }, { headers })).body.fields).toEqual(reply.body.fields)
+  })
+
+  test('has no value of a plan, or the caller’s own, that gives a secret away', async () => {
+    const { path, id } = await apinizer()
+    const secret = `correct-horse-${freshId()}`
+    const applied = await put(path, { secret, description: `mine is ${secret}` })
+    expect(applied.status).toBe(200)
+    const plan = await put(`${path}?dryRun=true`, { secret, enabled: false })
+    expect(plan.body.plan.request.body.description).toBe('[hidden]')
+    for (const shown of [applied.body, plan.body, await eventsOf(id)])
+      expect(JSON.stringify(shown)).not.toContain(secret)
   })
 
   test('has no value that gives a secret of the request away', async () => {

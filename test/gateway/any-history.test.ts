@@ -22,7 +22,7 @@ useGateway()
 const fates = ['applied', 'refused', 'not sent', 'lost before', 'lost after', 'half', 'the same'] as const
 type Fate = (typeof fates)[number]
 type Step =
-  | { what: 'change'; fields: boolean[]; fate: Fate }
+  | { what: 'change'; fields: ('new' | 'as it is' | 'absent')[]; fate: Fate }
   | { what: 'resume'; which: number; fate: Fate }
   | { what: 'resolve'; which: number }
 
@@ -32,7 +32,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc.record({
       what: fc.constant('change' as const),
-      fields: fc.array(fc.boolean(), { minLength: 3, maxLength: 3 }),
+      fields: fc.array(
+        fc.constantFrom('new' as const, 'new' as const, 'as it is' as const, 'absent' as const),
+        {
+          minLength: 3,
+          maxLength: 3,
+        },
+      ),
       fate,
     }),
   },
@@ -164,6 +170,8 @@ interface Made {
   n: number
   changeId: string
   body: Record<string, string>
+  /** Fields of the body that were to change. */
+  altered: string[]
   key: string
 }
 
@@ -181,10 +189,16 @@ async function faultsOf(make: () => Promise<Subject>, steps: Step[]): Promise<st
   /** By field, the number of the change that it is in force by. */
   const writer: Record<string, number> = Object.fromEntries(fields.map((field) => [field, 0]))
   const numberOf = (field: string, value: string | null): number =>
-    made.findLast(({ body }) => body[field] !== undefined && shown(field, body[field]) === value)?.n ?? 0
+    made.findLast(({ body, altered }) => altered.includes(field) && shown(field, body[field] ?? '') === value)
+      ?.n ?? 0
 
-  async function send(body: Record<string, string>, key: string, fate: Fate): Promise<Answer> {
-    const disarm = await subject.arm(fate, Object.keys(body))
+  async function send(
+    body: Record<string, string>,
+    key: string,
+    fate: Fate,
+    altered: string[],
+  ): Promise<Answer> {
+    const disarm = await subject.arm(fate, altered)
     const reply = await put(path, body, { headers: { 'idempotency-key': key } })
     await disarm()
     return reply
@@ -196,17 +210,23 @@ async function faultsOf(make: () => Promise<Subject>, steps: Step[]): Promise<st
     let resumed: Made | undefined
     if (step.what === 'change') {
       n += 1
-      const picked = fields.filter((field, index) => step.fields[index] || field === 'secret')
-      const named = picked.length > 0 ? picked : [fields[0] ?? '']
+      const wanted = (field: string, index: number) =>
+        field === 'secret' ? 'new' : step.fate === 'the same' ? 'as it is' : step.fields[index]
+      const picked = fields.flatMap((field, index) => {
+        const how = wanted(field, index)
+        if (how === 'absent') return []
+        return [[field, how === 'new' ? subject.value(field, n) : (before[field] ?? '')] as const]
+      })
+      if (picked.length === 0) continue
+      const body = Object.fromEntries(picked)
+      const named = Object.keys(body).filter((field) => body[field] === subject.value(field, n))
       const fate = step.fate === 'half' && named.length < 2 ? 'applied' : step.fate
-      const sameAsNow = step.fate === 'the same' && !fields.includes('secret')
-      const body = Object.fromEntries(
-        named.map((field) => [field, sameAsNow ? (before[field] ?? '') : subject.value(field, n)]),
-      )
+      const sameAsNow = named.length === 0
       const key = freshId()
-      const reply = await send(body, key, fate)
-      log.push(`${n} ${named.join('+')} ${fate}: ${reply.status} ${reply.body.outcome}`)
-      if (reply.body.changeId && !sameAsNow) made.push({ n, changeId: reply.body.changeId, body, key })
+      const reply = await send(body, key, fate, named)
+      log.push(`${n} ${JSON.stringify(body)} ${fate}: ${reply.status} ${reply.body.outcome}`)
+      if (reply.body.changeId && !sameAsNow)
+        made.push({ n, changeId: reply.body.changeId, body, altered: named, key })
     } else {
       const one = made[step.which % Math.max(1, made.length)]
       if (!one) continue
@@ -215,7 +235,8 @@ async function faultsOf(make: () => Promise<Subject>, steps: Step[]): Promise<st
         // Its key is free: the same request would be a new change.
         if (state === 'not_sent') continue
         resumed = one
-        const reply = await send(one.body, one.key, step.fate === 'half' ? 'applied' : step.fate)
+        const fate = step.fate === 'half' ? 'applied' : step.fate
+        const reply = await send(one.body, one.key, fate, one.altered)
         log.push(`resume ${one.n} ${step.fate}: ${reply.status} ${reply.body.outcome ?? reply.body.type}`)
       } else {
         if (!['unknown', 'needs_attention', 'in_flight'].includes(state)) continue

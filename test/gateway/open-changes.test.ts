@@ -182,6 +182,48 @@ describe('a newer change that was applied', () => {
   })
 })
 
+describe('a key that goes on', () => {
+  test('alters only what its change was to alter, not what has changed since', async () => {
+    const { path, loses, state } = await role()
+    // The reference is as asked for already, so that only the name was to change.
+    const older = await loses({ name: 'Older', reference: 'before' }, 'before')
+    expect((await put(path, { reference: 'newer' })).status).toBe(200)
+    const late = await older.again()
+    expect([late.status, late.body.changeId]).toEqual([200, older.changeId])
+    expect(await state()).toMatchObject({ name: 'Older', reference: 'newer' })
+  })
+
+  test('and finds nothing left to do says what its change has done', async () => {
+    const { path, loses } = await role()
+    const older = await loses({ name: 'Older' }, 'after')
+    const settled = await older.again()
+    expect(settled.body).toMatchObject({ changed: true, fields: { name: { from: 'Before', to: 'Older' } } })
+    const again = await older.again()
+    expect(again.headers.get('idempotency-replayed')).toBe('true')
+    expect(again.body.fields).toEqual(settled.body.fields)
+    expect((await get(path)).body.name).toBe('Older')
+  })
+
+  test('with a part that was not taken, and is refused, is as partial as before, and settled by a read', async () => {
+    const { path, id, fault } = await role()
+    const key = freshId()
+    const body = { name: 'After', reference: 'after' }
+    await fault('PATCH', { keep: ['reference'] })
+    const first = await put(path, body, keyed(key))
+    await fault('PATCH', { status: 422 })
+    const second = await put(path, body, keyed(key))
+    for (const reply of [first, second]) {
+      expect([...problem(reply), reply.body.outcome]).toEqual([502, '/problems/not-taken', 'partial'])
+      expect(reply.body.errors).toMatchObject([{ pointer: '#/reference' }])
+    }
+    const outcome = (await eventsOf(id)).findLast(({ type }) => type === 'outcome')
+    expect(outcome.upstream.notTaken).toEqual(['reference'])
+    expect((await put(path, { reference: 'after' })).status).toBe(200)
+    await put(path, { name: 'After' })
+    expect(await stateOf(first.body.changeId)).toBe('applied')
+  })
+})
+
 describe('a read that was made for a newer change', () => {
   test('settles an older one that it proves', async () => {
     const { path, loses, id, state } = await role()
@@ -248,4 +290,21 @@ test('a word of a person puts no older value over a newer one', async () => {
   expect((await get(path)).body.name).toBe(other)
   expect((await resolve(older.body.changeId, 'applied')).body.state).toBe('applied')
   expect((await get(path)).body.name).toBe(other)
+})
+
+test('what a provider that cannot be read told last is shown, whichever change it answered', async () => {
+  const key = await mintDiscue()
+  const path = `/credentials/discue:${key}`
+  const fault = (what: object, times = 1) =>
+    providers().discue.fault(what, { match: { method: 'PUT', path: key }, times })
+  const older = { name: `older.${key}` }
+  const headers = { 'idempotency-key': freshId() }
+  await fault({ reset: 'before' }, 2)
+  expect((await put(path, older, { headers })).body.outcome).toBe('unknown')
+  await fault({ store: { name: `other.${key}` } })
+  const newer = await put(path, { name: `newer.${key}` })
+  expect(newer.body.outcome).toBe('unknown')
+  expect((await resolve(newer.body.changeId, 'rejected')).body.state).toBe('rejected')
+  expect((await put(path, older, { headers })).status).toBe(200)
+  expect((await get(path)).body.name).toBe(older.name)
 })

@@ -90,20 +90,24 @@ export function entries(onLedger: OnLedger): void {
     }),
   )
 
-  test(
-    'and no value over one that a change has set whose intent came later',
-    onLedger(async ({ append, end, connection, ledger }) => {
-      const inForce = () => ledger.resource('credential', connection).applied
-      const older = await append({ resource: connection })
-      const newer = await append({ resource: connection })
-      await end(newer, 'applied', applied({ name: 'newer', enabled: true }, false))
-      await end(older, 'applied', applied({ name: 'older', reference: 'older' }, false))
-      expect(inForce()).toEqual({ name: 'newer', enabled: true, reference: 'older' })
-      await end(newer, 'applied', applied({ name: 'newer still' }, false))
-      expect(inForce()).toEqual({ name: 'newer still', enabled: true, reference: 'older' })
-      const newest = await append({ resource: connection })
-      await end(newest, 'applied', applied({ reference: 'newest' }, false))
-      expect(inForce()).toEqual({ name: 'newer still', enabled: true, reference: 'newest' })
-    }),
+  test.each(['settled', 'resolved'] as const)(
+    'and no value of a change that is %s over one of a change whose intent came later',
+    (type) =>
+      onLedger(async ({ append, end, connection, ledger }) => {
+        const inForce = () => ledger.resource('credential', connection).applied
+        const begin = () => append({ resource: connection })
+        const late = ({ changeId }: AuditEvent, values: object) =>
+          append({ changeId, resource: connection, type, outcome: 'applied' }, applied(values, false))
+        const older = await begin()
+        const newer = await begin()
+        await end(newer, 'applied', applied({ name: 'newer', enabled: true }, false))
+        await late(older, { name: 'older', reference: 'older' })
+        expect(inForce()).toEqual({ name: 'newer', enabled: true, reference: 'older' })
+        await late(newer, { name: 'newer still' })
+        expect(inForce()).toEqual({ name: 'newer still', enabled: true, reference: 'older' })
+        // What a provider tells is the newest word, whichever change it answers.
+        await end(older, 'applied', applied({ name: 'told' }, false))
+        expect(inForce()).toEqual({ name: 'told', enabled: true, reference: 'older' })
+      })(),
   )
 }

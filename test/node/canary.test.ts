@@ -1,3 +1,4 @@
+import { environments as DEPLOYS_TO } from '../../sandbox/apinizer/deployment.ts'
 import { createHash, hkdfSync, randomBytes } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -213,6 +214,7 @@ describe('after everything that can be done with a secret', () => {
     await misplacedSecrets()
     await secretsInHeaders()
     await faults()
+    await echoes()
     await pages()
     search = searchFor({
       ...canaries,
@@ -421,6 +423,21 @@ describe('after everything that can be done with a secret', () => {
       await call('GET', `/audit?${query}`)
     }
     await call('GET', `/audit?cursor=${inHeader}&limit=${inHeader}&since=${inHeader}&outcome=${inHeader}`)
+  }
+
+  /** The secret as the name of an environment, and in fields beside it. */
+  async function echoes(): Promise<void> {
+    const environments = [{ name: secret, pods: ['worker'], latencyMs: 1 }]
+    await controls.apinizer.settings({ environments })
+    for (const fault of [{}, { partialDeployment: { environments: [secret], level: 'environment' } }]) {
+      const { path, body, match } = await apinizerCredential()
+      const fullName = { store: { fullName: `Mx ${secret}` }, ...fault }
+      await controls.apinizer.fault(fullName, { match: { ...match, method: 'PUT' }, times: 2 })
+      const headers = { 'idempotency-key': match.path }
+      for (let n = 0; n < 2; n++) await put(path, body, { headers })
+      await put(`${path}?dryRun=true`, { ...body, enabled: false })
+    }
+    await controls.apinizer.send('POST', '/settings', { environments: DEPLOYS_TO })
   }
 
   /** Every kind of fault that the sandbox has, on reads and on writes; provider words echo the secret where they can. */
