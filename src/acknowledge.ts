@@ -6,6 +6,7 @@ import { readBack } from './read.ts'
 import {
   comparable,
   type Finding,
+  hasSecret,
   notTakenProblem,
   type Standing,
   standingsOf,
@@ -93,8 +94,7 @@ export async function acknowledge<K extends Kind>(
     const verified = evidence.every((one) => one.answer === 'taken' || one.read === 'taken')
     return { ...finding, values, ...toldOtherwise(kind, desired, values), verified }
   }
-  const hasSecret = names.length < Object.keys(desired).length
-  const isNothing = judgement === 'none' && isSure && !hasSecret && finding.outcome === 'applied'
+  const isNothing = judgement === 'none' && isSure && !hasSecret(desired) && finding.outcome === 'applied'
   const outcome =
     judgement === 'some' || least === 'partial' ? 'partial' : (least ?? (isNothing ? 'rejected' : 'unknown'))
   const values = { ...answer, ...read }

@@ -1,9 +1,9 @@
-import type { Adapter, Deployment, KindSpec, Ref } from './adapter.ts'
+import type { Adapter, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import { type Conclusion, conclude } from './conclusion.ts'
+import { type Conclusion, conclude, type Made } from './conclusion.ts'
 import {
   answerOvertaken,
   consultKey,
@@ -19,7 +19,7 @@ import type { Actor as Originator } from './ledger/event.ts'
 import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { hideChanges } from './hidden.ts'
-import { merge, type Merged, type Mode, readBody, withFingerprints } from './merge.ts'
+import { merge, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
 import { intentOf, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
@@ -39,16 +39,12 @@ import {
   visible,
 } from './reply.ts'
 import type { ResourceAddress } from './resource-id.ts'
-import { Secret } from './secret.ts'
 import { carryOut } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
-import type { Finding } from './write.ts'
+import { type Finding, hasSecret } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
 type Resumed = NonNullable<KnownKey['resume']>
-
-const hasSecret = ({ desired }: Merged): boolean =>
-  Object.values(desired).some((value) => value instanceof Secret)
 
 /** What a change works with: all of it belongs to the actor of one connection. */
 export interface ChangeTools {
@@ -174,34 +170,70 @@ async function makeInLine(
 
   const changeId = resumed?.changeId ?? newId()
   const draft = describe(tools, asked, changeId, prepared.value)
-  const readBefore = current?.values as AnyValues | undefined
-  if (JSON.stringify([draft.fields, readBefore]).length > MAX_RECORD) {
+  const before = current?.values as AnyValues | undefined
+  if (JSON.stringify([draft.fields, before]).length > MAX_RECORD) {
     const detail = `the resource and the diff are longer than ${MAX_RECORD} characters together`
     return refuse('resource-too-large', detail)
   }
   const { kind, address, spec } = asked
-  const except = { kind, id: address.id, except: changeId }
-  if (readBefore && !(await settleProven(tools, except, spec, readBefore))) return unrecordable()
-  const made = { merged, fields: draft.fields, before: readBefore, carried: write?.carries ?? [] }
-  const record = tools.ledger.resource(asked.kind, asked.address.id)
-  const reserve = key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {}
-
-  if (!write || !url) {
-    const { applied, ...told } = conclude(tools, made, { outcome: 'applied', status: null, attempts: 0 })
-    const event = { ...draft, outcome: 'applied' as const, upstream: null }
-    if (resumed) {
-      const settled = await append(tools, { ...event, type: 'settled' }, { applied })
-      if (!settled.ok) return settled
-      const reply = await settledReply(tools, asked, changeId, 'applied')
-      return reply.ok ? ok(replyFor(reply.value, asked.readable)) : reply
-    }
-    const reply = replyOf(tools, asked, draft, made, told, record)
-    const answer = key && { answer: { reply } satisfies StoredAnswer }
-    const stored = await append(tools, { ...event, type: 'outcome' }, { applied, ...reserve, ...answer })
-    return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
+  const others = { kind, id: address.id, except: changeId }
+  if (before && !(await settleProven(tools, others, spec, before))) return unrecordable()
+  const step: Step = {
+    asked,
+    draft,
+    resumed,
+    made: { merged, fields: draft.fields, before, carried: write?.carries ?? [] },
+    record: tools.ledger.resource(kind, address.id),
+    reserve: key && !resumed ? { reserve: { ...key.scope, fingerprint: key.fingerprint } } : {},
+    isKeyed: key !== undefined,
   }
+  return write && url
+    ? makeWrite(tools, step, { request: write, path: pathOf(url), current })
+    : finishWithoutWrite(tools, step)
+}
 
-  const target = { method: write.method, path: pathOf(url), traceparent: asked.traceparent }
+/** A change that has been prepared, and how it is told. */
+interface Step {
+  asked: Asked
+  draft: ChangeDraft
+  /** The run before, where this one goes on with it. */
+  resumed: Resumed | undefined
+  made: Made
+  /** What the gateway knew of the resource before. */
+  record: ResourceRecord
+  reserve: Pick<Entry, 'reserve'>
+  isKeyed: boolean
+}
+
+/** Nothing is left to change: that is one event, and for a change that was open its end. */
+async function finishWithoutWrite(
+  tools: ChangeTools,
+  { asked, draft, resumed, made, record, reserve, isKeyed }: Step,
+): Promise<ChangeAnswer> {
+  const { applied, ...told } = conclude(tools, made, { outcome: 'applied', status: null, attempts: 0 })
+  const event = { ...draft, outcome: 'applied' as const, upstream: null }
+  if (resumed) {
+    const settled = await append(tools, { ...event, type: 'settled' }, { applied })
+    if (!settled.ok) return settled
+    const reply = await settledReply(tools, asked, draft.changeId, 'applied')
+    return reply.ok ? ok(replyFor(reply.value, asked.readable)) : reply
+  }
+  const reply = replyOf(tools, asked, draft, made, told, record)
+  const answer = isKeyed && { answer: { reply } satisfies StoredAnswer }
+  const stored = await append(tools, { ...event, type: 'outcome' }, { applied, ...reserve, ...answer })
+  return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
+}
+
+/** The durable intent, the write, the durable outcome, the reply. */
+async function makeWrite(
+  tools: ChangeTools,
+  { asked, draft, resumed, made, record, reserve, isKeyed }: Step,
+  { request, path, current }: { request: UpstreamRequest; path: string; current: Planned['current'] },
+): Promise<ChangeAnswer> {
+  const { desired } = made.merged
+  const { changeId } = draft
+  const { traceparent, requestId } = asked
+  const target = { method: request.method, path, traceparent }
   const { unchanged: _, ...common } = draft
   const attempt = (upstream: object): EventDraft => ({
     ...common,
@@ -210,51 +242,46 @@ async function makeInLine(
     outcome: null,
     upstream: { ...target, ...upstream },
   })
-  const { live } = tools
-  live.add(changeId)
+  tools.live.add(changeId)
   try {
     // From here on a secret may be in force, whatever becomes of this process.
-    const counted = { applied: { values: {}, secretChanged: hasSecret(merged) } }
+    const counted: Applied = { values: {}, secretChanged: hasSecret(desired) }
     const begun = await (resumed
-      ? append(tools, attempt({ resumed: resumed.earlier.state }), counted)
+      ? append(tools, attempt({ resumed: resumed.earlier.state }), { applied: counted })
       : append(
           tools,
           { ...draft, type: 'intent', outcome: null, upstream: target },
-          { ...reserve, ...counted },
+          { ...reserve, applied: counted },
         ))
     if (!begun.ok) return begun
 
     const started = performance.now()
-    const toCarryOut = {
-      ...asked,
-      request: write,
-      desired: merged.desired,
-      current,
-      earlier: resumed?.earlier,
-      verifies: tools.connection.verifyWrites,
-    }
-    const finding = await carryOut(toCarryOut, tools.exchange, async (number, shown, status) => {
-      // A store that hesitates must not hold the reply up beyond the deadline; the outcome follows in its line.
-      await asked.deadline.within(append(tools, attempt({ attempt: number, shown, status })))
-    }).catch((error): Finding => lost(tools, asked, changeId, error))
+    const { kind, spec, ref, deadline } = asked
+    const { verifyWrites: verifies } = tools.connection
+    const earlier = resumed?.earlier
+    const finding = await carryOut(
+      { kind, spec, ref, request, desired, current, earlier, verifies, deadline, traceparent },
+      tools.exchange,
+      async (number, shown, status) => {
+        // A store that hesitates must not hold the reply up beyond the deadline; the outcome follows in its line.
+        await deadline.within(append(tools, attempt({ attempt: number, shown, status })))
+      },
+    ).catch((error): Finding => lost(tools, asked, changeId, error))
     const durationMs = Math.round(performance.now() - started)
 
-    const { outcome, status, attempts } = finding
+    const { outcome, status, attempts, notTaken, undeployed } = finding
     const { applied, problem, ...told } = conclude(tools, made, finding)
-    const before = tools.ledger.resource(kind, address.id)
     const reply: ChangeReply = {
-      ...replyOf(tools, asked, draft, made, told, after(before, applied)),
+      ...replyOf(tools, asked, draft, made, told, after(after(record, counted), applied)),
       ...seen(finding, told),
-      upstream: { method: write.method, status, attempts, durationMs },
+      upstream: { method: request.method, status, attempts, durationMs },
     }
     const failure: Problem = {
       ...(problem ?? { slug: 'internal-error', detail: 'the outcome has no explanation' }),
       changeId,
       outcome,
     }
-    const answer = key && answerOf(finding, { reply, problem: failure })
-    const upstream = { ...target, status, attempts, durationMs, ...seen(finding, told) }
-    const { notTaken, undeployed } = finding
+    const answer = isKeyed ? answerOf(finding, { reply, problem: failure }) : undefined
     const stored = await recordOutcome(tools, {
       connection: tools.connection.name,
       draft: {
@@ -262,13 +289,21 @@ async function makeInLine(
         type: 'outcome',
         fields: told.fields,
         outcome,
-        upstream: { ...upstream, ...(notTaken && { notTaken }), ...(undeployed && { undeployed }) },
+        upstream: {
+          ...target,
+          status,
+          attempts,
+          durationMs,
+          ...seen(finding, told),
+          ...(notTaken && { notTaken }),
+          ...(undeployed && { undeployed }),
+        },
       },
       applied,
       ...(answer !== undefined && { answer }),
     })
-    const { requestId } = asked
-    tools.log.info('change', { requestId, changeId, resource: address.id, outcome, attempts, durationMs })
+    const resource = asked.address.id
+    tools.log.info('change', { requestId, changeId, resource, outcome, attempts, durationMs })
     if (!stored) {
       const detail = `the change is ${outcome} at the provider, and its outcome could not be stored`
       return refuse('outcome-not-recorded', detail, { changeId, outcome })
@@ -277,7 +312,7 @@ async function makeInLine(
       ? ok(replyFor(reply, asked.readable))
       : { ok: false, problem: problemFor(failure, asked.readable) }
   } finally {
-    live.delete(changeId)
+    tools.live.delete(changeId)
   }
 }
 
@@ -384,7 +419,7 @@ const replyOf = (
   tools: ChangeTools,
   asked: Asked,
   { changeId }: ChangeDraft,
-  { merged: { desired, widens }, before }: { merged: Merged; before: AnyValues | undefined },
+  { merged: { desired, widens }, before }: Made,
   { values, fields, warnings }: Pick<Conclusion, 'values' | 'fields' | 'warnings'>,
   record: ResourceRecord,
 ): ChangeReply => ({

@@ -6,7 +6,7 @@ import type { Merged } from './merge.ts'
 import type { AnyValues, FieldChanges } from './model.ts'
 import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
-import { comparable, type Finding } from './write.ts'
+import { comparable, type Finding, hasSecret } from './write.ts'
 
 /** Characters of one told value: it is stored several times, and a provider may tell megabytes. */
 const MAX_TOLD = 16_384
@@ -25,7 +25,7 @@ export interface Conclusion {
 }
 
 /** What the change was made with. */
-interface Made {
+export interface Made {
   merged: Merged
   /** As the audit has it. */
   fields: FieldChanges
@@ -78,7 +78,7 @@ export function conclude(
     applied: {
       values: Object.fromEntries(inForce.map((name) => [name, known[name]])) as JsonObject,
       // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
-      secretChanged: mayHaveChanged && comparable(desired).length < Object.keys(desired).length,
+      secretChanged: mayHaveChanged && hasSecret(desired),
     },
     ...(problem && {
       problem: {

@@ -8,6 +8,7 @@ import {
   comparable,
   type Earlier,
   type Finding,
+  hasSecret,
   notTakenProblem,
   toldOtherwise,
   type Write,
@@ -174,7 +175,7 @@ type Look =
 async function look<K extends Kind>(write: Write<K>, exchange: Exchange): Promise<Look> {
   const { kind, spec, ref, desired, current, deadline, traceparent } = write
   const names = comparable(desired)
-  if (!spec.read || names.length < Object.keys(desired).length) return { state: 'untold' }
+  if (!spec.read || hasSecret(desired)) return { state: 'untold' }
   const read = await readBack(spec.read, ref, exchange, deadline, traceparent)
   if (!read.ok) return { state: 'other' }
   const now = read.value.values as AnyValues

@@ -52,6 +52,9 @@ export interface Finding {
 export const comparable = (desired: AnyValues): string[] =>
   Object.keys(desired).filter((name) => !(desired[name] instanceof Secret))
 
+export const hasSecret = (desired: AnyValues): boolean =>
+  Object.values(desired).some((value) => value instanceof Secret)
+
 /** How an asked field stands by what was told of it. A secret is never told. */
 export type Standing = 'taken' | 'other' | 'untold'
 

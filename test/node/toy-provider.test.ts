@@ -138,6 +138,8 @@ interface Login {
 /** The toy's server: one resource per path, merged by PATCH; it tells everything, the passphrase too. */
 async function startToy() {
   const logins = new Map<string, Login>()
+  /** Members that a PATCH leaves as they were, though it answers with success. */
+  const stubborn = new Set<string>()
   const requests: { method: string; path: string; body: unknown }[] = []
   const server = createServer(async (incoming, outgoing) => {
     const { method = '', url: path = '' } = incoming
@@ -149,7 +151,8 @@ async function startToy() {
       outgoing.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(answer))
     if (incoming.headers['x-toy-key'] !== 'Toy toy-secret') return reply(401, { error: 'who?' })
     if (!found) return reply(404, { error: 'what?' })
-    if (method === 'PATCH') logins.set(path, { ...found, ...body })
+    const taken = Object.entries(body ?? {}).filter(([name]) => !stubborn.has(name))
+    if (method === 'PATCH') logins.set(path, { ...found, ...Object.fromEntries(taken) })
     return reply(200, logins.get(path) as Login)
   })
   server.listen(0, '127.0.0.1')
@@ -158,6 +161,7 @@ async function startToy() {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v7`,
     logins,
     requests,
+    stubborn,
     close() {
       server.close()
       server.closeAllConnections()
@@ -192,6 +196,7 @@ describe('a gateway with the provider in its registry', () => {
   const id = 'toy-account:museum:night%20watch'
   beforeEach(() => {
     upstream.requests.length = 0
+    upstream.stubborn.clear()
     upstream.logins.set(PATH, { ...documented, passphrase: 'the-old-passphrase' })
   })
 
@@ -239,6 +244,20 @@ describe('a gateway with the provider in its registry', () => {
       { method: 'PATCH', path: PATH, body: { label: 'Day watch', passphrase: 'the-new-passphrase' } },
     ])
     expect(JSON.stringify([reply.body, gateway.logged])).not.toMatch(/passphrase"|the-old|the-new|toy-secret/)
+  })
+
+  test('says what it did not take, and nothing of a secret beside it', async () => {
+    upstream.stubborn.add('label').add('active')
+    const told = async (body: object) => {
+      const reply = await put(body)
+      return [reply.status, reply.body.type, reply.body.outcome]
+    }
+    // Nobody can tell whether the passphrase is in force.
+    const unknown = [504, '/problems/outcome-unknown', 'unknown']
+    expect(await told({ name: 'Day watch', secret: 'the-new-passphrase' })).toEqual(unknown)
+    expect(await told({ name: 'Day watch' })).toEqual([502, '/problems/not-taken', 'rejected'])
+    upstream.stubborn.delete('active')
+    expect(await told({ name: 'Day watch', enabled: false })).toEqual([502, '/problems/not-taken', 'partial'])
   })
 
   test('records intent and outcome', async () => {
