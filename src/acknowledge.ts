@@ -1,7 +1,6 @@
-import type { Exchange } from './exchange.ts'
 import { Deadline } from './deadline.ts'
+import type { Exchange } from './exchange.ts'
 import type { AnyValues, Kind } from './model.ts'
-import type { Problem } from './problems.ts'
 import { readBack } from './read.ts'
 import {
   comparable,
@@ -73,7 +72,7 @@ export async function acknowledge<K extends Kind>(
   let read = await readAgain(write, exchange)
   evidence = evidenceOf(read)
   judgement = judge(evidence)
-  let isSure = judgement !== 'none'
+  let isConfirmed = judgement !== 'none'
   if (
     (judgement === 'none' || judgement === 'unclear') &&
     spec.read &&
@@ -83,7 +82,7 @@ export async function acknowledge<K extends Kind>(
     read = again ?? read
     evidence = evidenceOf(read)
     // One look is not enough to say that nothing is in force: what was read may have come out of a cache.
-    isSure = judgement === 'none' && again !== undefined
+    isConfirmed = judgement === 'none' && again !== undefined
     judgement = judge(evidence)
   }
 
@@ -94,7 +93,8 @@ export async function acknowledge<K extends Kind>(
     const verified = evidence.every((one) => one.answer === 'taken' || one.read === 'taken')
     return { ...finding, values, ...toldOtherwise(kind, desired, values), verified }
   }
-  const isNothing = judgement === 'none' && isSure && !hasSecret(desired) && finding.outcome === 'applied'
+  const isNothing =
+    judgement === 'none' && isConfirmed && !hasSecret(desired) && finding.outcome === 'applied'
   const outcome =
     judgement === 'some' || least === 'partial' ? 'partial' : (least ?? (isNothing ? 'rejected' : 'unknown'))
   const values = { ...answer, ...read }
@@ -107,7 +107,10 @@ export async function acknowledge<K extends Kind>(
     values,
     ...toldOtherwise(kind, desired, values),
     notTaken,
-    problem: contradiction(outcome, notTaken, finding),
+    problem: {
+      ...notTakenProblem(outcome, notTaken),
+      ...(finding.deployment && { extension: { deployment: finding.deployment } }),
+    },
   }
 }
 
@@ -119,15 +122,4 @@ async function readAgain<K extends Kind>(
   const patience = new Deadline(Math.min(READ_MS, deadline.remainingMs()))
   const read = await readBack(spec.read, ref, exchange, patience, traceparent)
   return read.ok ? (read.value.values as AnyValues) : undefined
-}
-
-function contradiction(
-  outcome: 'rejected' | 'partial' | 'unknown',
-  notTaken: readonly string[],
-  { deployment }: Finding,
-): Problem {
-  return {
-    ...notTakenProblem(outcome, notTaken),
-    ...(deployment && { extension: { deployment } }),
-  }
 }

@@ -40,7 +40,7 @@ export function conclude(
   finding: Finding,
 ): Conclusion {
   const { outcome, notTaken, problem, deployment } = finding
-  const isShort = (value: unknown) => JSON.stringify(value).length <= MAX_TOLD
+  const isShort = (value: unknown) => (JSON.stringify(value)?.length ?? 0) <= MAX_TOLD
   const isKnown = (name: string, value: unknown) =>
     isSame(value, desired[name]) || isSame(value, before?.[name])
   const told: AnyValues = Object.fromEntries(

@@ -367,6 +367,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     { values, secretChanged }: NonNullable<Entry['applied']>,
   ): void {
     if (kind === null || id === null || changeId === null) return
+    if (Object.keys(values).length === 0 && !secretChanged) return
     const before = resource(kind, id)
     const position = firstEvent.get({ changeId })?.position ?? 0
     const isNews = (name: string) => type === 'outcome' || (before.setBy[name] ?? 0) <= position

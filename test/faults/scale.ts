@@ -47,7 +47,7 @@ export const scale = {
     lockMs: either(2500, 3000),
   },
   outage: either(
-    { seconds: 4, perSecond: 16, resources: 20, afterwards: 2 },
+    { seconds: 3, perSecond: 16, resources: 20, afterwards: 1 },
     { seconds: 25, perSecond: 6, resources: 40, afterwards: 20 },
   ),
   hangup: { repeats: either(3, 100) },
