@@ -24,7 +24,7 @@ import {
   unknownCells,
   whenKnown,
 } from './belief/table.ts'
-import type { Bench, Figure } from './figure.ts'
+import type { Figure, Tabled } from './figure.ts'
 
 // Who believes what of a change, and what is true: the same changes under the same faults, made by an official SDK, by a
 // careful client, by a loop as infrastructure tools have it, and by the gateway. The truth is the sandbox's own record.
@@ -85,16 +85,21 @@ function figuresOf(all: Row): Figure[] {
   ]
 }
 
-export const belief: Bench = async (tell) => {
+export async function belief(tell: (progress: string) => void): Promise<Tabled> {
   const rows = await believe(FULL, tell)
-  tell(`\n${markdown(rows)}`)
   const gateway = rows.filter(({ contender }) => contender === GATEWAY)
   for (const offence of gateway.flatMap((of) => offences(of, columns))) tell(offence)
   const cells = gateway.flatMap((of) => [...unknownCells(of)])
-  return [
+  const figures = [
     ...rows.flatMap(figuresOf),
     ...cells.map(([name, faults]) =>
       row(GATEWAY, `faults under which it says “unknown”: ${name}`, faults.join(', ') || 'none'),
     ),
   ]
+  const notes = cells.map(([name, faults]) => `- ${name}: ${faults.join('; ') || 'none'}\n`).join('')
+  return {
+    figures,
+    table: markdown(rows),
+    notes: `Faults under which the gateway says “unknown”, of some or all changes:\n\n${notes}`,
+  }
 }

@@ -7,8 +7,15 @@ export interface Figure {
   goal?: { text: string; met: boolean }
 }
 
+/** Figures, a table in Markdown that stands by itself, and what the results say besides. */
+export interface Tabled {
+  figures: Figure[]
+  table: string
+  notes: string
+}
+
 /** Measures on an otherwise idle machine; `tell` says how far it is. */
-export type Bench = (tell: (progress: string) => void) => Promise<Figure[]>
+export type Bench = (tell: (progress: string) => void) => Promise<Figure[] | Tabled>
 
 /** The value that `share` of all others do not exceed (nearest rank). */
 export function quantile(values: readonly number[], share: number): number {

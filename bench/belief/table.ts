@@ -105,12 +105,12 @@ export const unknownCells = ({ verdicts }: Row): Map<string, string[]> =>
   )
 
 const heads: Record<Column, string> = {
-  'false success': 'believes success, and it is not in force',
-  'false failure': 'believes failure, and it is in force',
-  twice: 'one intent took effect twice',
-  'untold question': 'an open question that nobody is told of',
-  'landed late': 'overwritten by what landed late',
-  unseen: 'a password kept in secret, believed',
+  'false success': 'believes success, not in force',
+  'false failure': 'believes failure, in force',
+  twice: 'took effect twice',
+  'untold question': 'open question untold',
+  'landed late': 'landed late',
+  unseen: 'password kept',
 }
 
 const rowText = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`
@@ -124,9 +124,9 @@ export function markdown(rows: readonly Row[]): string {
   const titles = [
     '',
     ...columns.map((column) => heads[column]),
-    'says “unknown”',
+    '“unknown”',
     'refuses',
-    'truth known after: median, most; never',
+    'truth known after (median, most; never)',
     ...columnsApart.map((column) => `apart: ${heads[column]}`),
   ]
   return (
