@@ -48,7 +48,6 @@ const credential = resource<'credential'>({
       nullable: true,
       minimum: 7200,
       maximum: 31536000,
-      equivalence: 'lifetime',
     },
     redirectUri: { ...nullableText, upstream: 'redirect_uri' },
     ...shared,

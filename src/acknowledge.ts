@@ -72,7 +72,7 @@ export async function acknowledge<K extends Kind>(
   let read = await readAgain(write, exchange)
   evidence = evidenceOf(read)
   judgement = judge(evidence)
-  let isConfirmed = judgement !== 'none'
+  let isConfirmed = false
   if (
     (judgement === 'none' || judgement === 'unclear') &&
     spec.read &&

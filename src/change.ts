@@ -3,7 +3,7 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
 import type { Exchange } from './exchange.ts'
-import { type Conclusion, conclude, type Made } from './conclusion.ts'
+import { type Conclusion, conclude, type Basis } from './conclusion.ts'
 import {
   answerOvertaken,
   consultKey,
@@ -176,9 +176,9 @@ async function makeInLine(
     return refuse('resource-too-large', detail)
   }
   const { kind, address, spec } = asked
-  const others = { kind, id: address.id, except: changeId }
-  if (before && !(await settleProven(tools, others, spec, before))) return unrecordable()
-  const step: Step = {
+  const allButThis = { kind, id: address.id, except: changeId }
+  if (before && !(await settleProven(tools, allButThis, spec, before))) return unrecordable()
+  const ready: PreparedChange = {
     asked,
     draft,
     resumed,
@@ -188,17 +188,17 @@ async function makeInLine(
     isKeyed: key !== undefined,
   }
   return write && url
-    ? makeWrite(tools, step, { request: write, path: pathOf(url), current })
-    : finishWithoutWrite(tools, step)
+    ? makeWrite(tools, ready, { request: write, path: pathOf(url), current })
+    : finishWithoutWrite(tools, ready)
 }
 
-/** A change that has been prepared, and how it is told. */
-interface Step {
+/** A change that can be made, and what its events and its reply are made of. */
+interface PreparedChange {
   asked: Asked
   draft: ChangeDraft
   /** The run before, where this one goes on with it. */
   resumed: Resumed | undefined
-  made: Made
+  made: Basis
   /** What the gateway knew of the resource before. */
   record: ResourceRecord
   reserve: Pick<Entry, 'reserve'>
@@ -208,14 +208,14 @@ interface Step {
 /** Nothing is left to change: that is one event, and for a change that was open its end. */
 async function finishWithoutWrite(
   tools: ChangeTools,
-  { asked, draft, resumed, made, record, reserve, isKeyed }: Step,
+  { asked, draft, resumed, made, record, reserve, isKeyed }: PreparedChange,
 ): Promise<ChangeAnswer> {
   const { applied, ...told } = conclude(tools, made, { outcome: 'applied', status: null, attempts: 0 })
   const event = { ...draft, outcome: 'applied' as const, upstream: null }
   if (resumed) {
     const settled = await append(tools, { ...event, type: 'settled' }, { applied })
     if (!settled.ok) return settled
-    const reply = await settledReply(tools, asked, draft.changeId, 'applied')
+    const reply = await settledReply(tools, asked, draft.changeId, 'applied', made.before)
     return reply.ok ? ok(replyFor(reply.value, asked.readable)) : reply
   }
   const reply = replyOf(tools, asked, draft, made, told, record)
@@ -227,7 +227,7 @@ async function finishWithoutWrite(
 /** The durable intent, the write, the durable outcome, the reply. */
 async function makeWrite(
   tools: ChangeTools,
-  { asked, draft, resumed, made, record, reserve, isKeyed }: Step,
+  { asked, draft, resumed, made, record, reserve, isKeyed }: PreparedChange,
   { request, path, current }: { request: UpstreamRequest; path: string; current: Planned['current'] },
 ): Promise<ChangeAnswer> {
   const { desired } = made.merged
@@ -273,7 +273,7 @@ async function makeWrite(
     const { applied, problem, ...told } = conclude(tools, made, finding)
     const reply: ChangeReply = {
       ...replyOf(tools, asked, draft, made, told, after(after(record, counted), applied)),
-      ...seen(finding, told),
+      ...observed(finding, told),
       upstream: { method: request.method, status, attempts, durationMs },
     }
     const failure: Problem = {
@@ -294,7 +294,7 @@ async function makeWrite(
           status,
           attempts,
           durationMs,
-          ...seen(finding, told),
+          ...observed(finding, told),
           ...(notTaken && { notTaken }),
           ...(undeployed && { undeployed }),
         },
@@ -363,11 +363,9 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Pro
       return refuse('precondition-failed', 'the resource is no longer in the state that If-Match names')
     }
   }
-  const merged = merge(kind, sent, values, mode)
+  // What is stored and not deployed everywhere has to be sent again to be deployed.
+  const merged = merge(kind, sent, values, mode, resumed?.earlier.undeployed)
   if (!merged.ok) return merged
-  // What is stored and not deployed has to be sent again to be deployed.
-  if (resumed && 'undeployed' in resumed.earlier && resumed.earlier.undeployed)
-    for (const name of merged.value.kept) merged.value.desired[name] = sent[name]
   const planned = { ref, current, merged: merged.value }
   if (Object.keys(merged.value.desired).length === 0) return ok(planned)
   if (!asked.allowSelf && isOwn(connection, address, values)) {
@@ -419,7 +417,7 @@ const replyOf = (
   tools: ChangeTools,
   asked: Asked,
   { changeId }: ChangeDraft,
-  { merged: { desired, widens }, before }: Made,
+  { merged: { desired, widens }, before }: Basis,
   { values, fields, warnings }: Pick<Conclusion, 'values' | 'fields' | 'warnings'>,
   record: ResourceRecord,
 ): ChangeReply => ({
@@ -432,8 +430,8 @@ const replyOf = (
   ...(warnings.length > 0 && { warnings }),
 })
 
-/** What was seen of the change beside its values. */
-const seen = (
+/** What was observed of the change beside its values. */
+const observed = (
   { verified }: Finding,
   { deployment }: Pick<Conclusion, 'deployment'>,
 ): { deployment?: Deployment & JsonObject; verified?: boolean } => ({

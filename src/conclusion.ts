@@ -24,8 +24,8 @@ export interface Conclusion {
   problem?: Problem
 }
 
-/** What the change was made with. */
-export interface Made {
+/** What a change is made of: with its finding, all that a conclusion needs. */
+export interface Basis {
   merged: Merged
   /** As the audit has it. */
   fields: FieldChanges
@@ -36,7 +36,7 @@ export interface Made {
 
 export function conclude(
   tools: Pick<ReplyTools, 'connection'>,
-  { merged: { desired, kept }, fields, before, carried }: Made,
+  { merged: { desired, kept }, fields, before, carried }: Basis,
   finding: Finding,
 ): Conclusion {
   const { outcome, notTaken, problem, deployment } = finding
@@ -79,6 +79,7 @@ export function conclude(
       values: Object.fromEntries(inForce.map((name) => [name, known[name]])) as JsonObject,
       // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
       secretChanged: mayHaveChanged && hasSecret(desired),
+      ...(hasSecret(desired) && !mayHaveChanged && { secretKept: true as const }),
     },
     ...(problem && {
       problem: {
@@ -94,7 +95,7 @@ export function conclude(
 const withoutNamesLike = ({ success, environments }: Deployment, desired: AnyValues): Deployment => ({
   success,
   environments: environments.map(({ name, success }) => ({
-    name: withoutEchoes({ name }, desired)['name'] === name ? name : 'unnamed',
+    name: withoutEchoes({ environment: name }, desired)['environment'] === name ? name : 'unnamed',
     success,
   })),
 })

@@ -18,8 +18,6 @@ export const equivalences = {
   /** Case of an e-mail address: RFC 5321 §2.4 lets it matter before the @, and in practice it never does. */
   mailbox: (asked, told) =>
     typeof asked === 'string' && typeof told === 'string' && asked.toLowerCase() === told.toLowerCase(),
-  /** In the place of none stands the provider's default: 14,400 s for sales channels, 7,200 s for others. */
-  lifetime: (asked, told) => asked === null && (told === 7200 || told === 14_400),
 } satisfies Record<string, (asked: Json, told: Json) => boolean>
 
 export type Equivalence = keyof typeof equivalences

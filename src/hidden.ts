@@ -55,10 +55,13 @@ export function withoutEchoes(values: AnyValues, asked: AnyValues, before: AnyVa
   )
 }
 
+export const isHidden = (value: Json): boolean =>
+  value === HIDDEN || (Array.isArray(value) && value[0] === HIDDEN)
+
 export const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
 
 function holds(value: Json, secret: Secret): boolean {
-  if (typeof value === 'string') return secret.isIn(value)
+  if (typeof value === 'string' || typeof value === 'number') return secret.isIn(String(value))
   if (typeof value !== 'object' || value === null) return false
   return Object.entries(value).some(([name, member]) => secret.isIn(name) || holds(member as Json, secret))
 }

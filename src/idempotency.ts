@@ -119,12 +119,17 @@ export async function answerOvertaken(
 const unsettled = () =>
   refuse('audit-unavailable', 'what has become of the change could not be recorded', { retryAfterSeconds: 1 })
 
-/** The answer to a change that was settled after its request had ended: there is none stored, so it is made now. */
+/**
+ * The answer to a change that was settled after its request had ended: there is none stored, so it is made now.
+ *
+ * @param seen What was read of the resource just now; without it, it is read.
+ */
 export async function settledReply(
   tools: ChangeTools,
   asked: Asked,
   changeId: string,
   state: 'applied' | 'rejected',
+  seen?: AnyValues,
 ): Promise<Result<ChangeReply>> {
   const { spec, ref, kind, address, deadline, traceparent } = asked
   if (state === 'rejected') {
@@ -133,8 +138,9 @@ export async function settledReply(
       outcome: state,
     })
   }
-  const read = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, traceparent))
+  const read = !seen && spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, traceparent))
   if (read && !read.ok) return read
+  const values = seen ?? ((read ? read.value.values : {}) as AnyValues)
   const intent = intentOf(tools.ledger, changeId)
   const record = tools.ledger.resource(kind, address.id)
   return ok({
@@ -142,10 +148,7 @@ export async function settledReply(
     outcome: 'applied',
     changed: true,
     widens: intent?.widens ?? false,
-    resource: concealed(
-      view(tools, asked, spec, (read?.value.values ?? {}) as AnyValues, record),
-      asked.sent,
-    ),
+    resource: concealed(view(tools, asked, spec, values, record), asked.sent, values),
     fields: intent?.fields ?? {},
   })
 }

@@ -97,6 +97,8 @@ export function merge(
   sent: AnyValues,
   current: AnyValues | undefined,
   mode: Mode,
+  /** Whether what is there already is sent again all the same. */
+  resends = false,
 ): Result<Merged> {
   const desired: AnyValues = {}
   const kept: string[] = []
@@ -114,7 +116,7 @@ export function merge(
       )
     }
     const to = merging ? mergeMetadata(from, asked as JsonObject) : asked
-    if (sameValue(kind, name, from, to)) {
+    if (!resends && sameValue(kind, name, from, to)) {
       kept.push(name)
       continue
     }

@@ -1,13 +1,13 @@
 import type { KindSpec } from './adapter.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
-import type { ChangeState, Ledger } from './ledger/ledger.ts'
+import { type ChangeState, type Ledger, OPEN } from './ledger/ledger.ts'
 import { isObject, type JsonObject } from './json.ts'
 import type { Log } from './log.ts'
-import { HIDDEN } from './hidden.ts'
+import { isHidden } from './hidden.ts'
 import type { AnyValues, Kind, Value } from './model.ts'
 import { visible } from './reply.ts'
-import { areTaken, type Earlier } from './write.ts'
+import { type Earlier, provesAll } from './write.ts'
 
 /** A change that is not known to be in force, nor known not to be: what proves it, and how it is settled. */
 
@@ -24,7 +24,7 @@ export const intentOf = (ledger: Ledger, changeId: string): AuditEvent | undefin
 export const askedIn = ({ fields }: AuditEvent): AnyValues =>
   Object.fromEntries(
     Object.entries(fields).flatMap(([name, { to }]) =>
-      to === undefined || to === HIDDEN ? [] : [[name, to as Value]],
+      to === undefined || isHidden(to) ? [] : [[name, to as Value]],
     ),
   )
 
@@ -45,16 +45,15 @@ export function provenBy(
   story: readonly AuditEvent[],
 ): AnyValues | undefined {
   const intent = story.find(({ type }) => type === 'intent')
-  const earlier = earlierIn(story)
-  if (!intent || !isProvable(spec, intent) || ('undeployed' in earlier && earlier.undeployed))
-    return undefined
+  if (!intent || !isProvable(spec, intent) || earlierIn(story).undeployed) return undefined
   const asked = askedIn(intent)
-  if (!areTaken(kind, spec.fields, asked, values)) return undefined
+  const before = Object.fromEntries(Object.entries(intent.fields).map(([name, { from }]) => [name, from]))
+  if (!provesAll(kind, spec.fields, asked, values, before)) return undefined
   return Object.fromEntries(Object.keys(asked).map((name) => [name, values[name]]))
 }
 
-const isOpen = (state: ChangeState | undefined): boolean =>
-  state === 'in_flight' || state === 'unknown' || state === 'partial' || state === 'needs_attention'
+export const isOpen = (state: ChangeState | undefined): boolean =>
+  state !== undefined && (OPEN as readonly ChangeState[]).includes(state)
 
 /** A read settles what it proves of the resource's open changes. In the resource's line; false when it could not be recorded. */
 export async function settleProven(
@@ -81,15 +80,18 @@ export async function settleProven(
   }
 }
 
-/** What an open change has come to, by its events. */
+/** What an open change has come to, by its events: once partial, it is that until it is applied. */
 export function earlierIn(story: readonly AuditEvent[]): Earlier {
-  const partial = story.findLast(({ outcome }) => outcome === 'partial')
-  if (!partial) return { state: 'unknown' }
-  const upstream = isObject(partial.upstream) ? partial.upstream : {}
-  const notTaken = upstream['notTaken'] as string[] | undefined
-  // Before there was `undeployed`, nothing but a deployment was partial.
-  const undeployed = upstream['undeployed'] === true || notTaken === undefined
-  return { state: 'partial', undeployed, ...(notTaken && { notTaken }) }
+  const told = story.map(({ outcome, upstream }) => ({
+    outcome,
+    ...(isObject(upstream) ? (upstream as { notTaken?: string[]; undeployed?: true; shown?: string }) : {}),
+  }))
+  const notTaken = told.findLast((event) => event.notTaken)?.notTaken
+  const isPartial = (event: (typeof told)[number]) => event.outcome === 'partial' || event.shown === 'partial'
+  // A partial event that names no field is one of a deployment.
+  const undeployed = told.some((event) => event.undeployed || (isPartial(event) && !event.notTaken))
+  if (!undeployed && !told.some(isPartial)) return { state: 'unknown' }
+  return { state: 'partial', ...(undeployed && { undeployed }), ...(notTaken && { notTaken }) }
 }
 
 /** Records what has become of an open change. By whom: a person, or the gateway itself. */

@@ -4,7 +4,7 @@ import { Deadline } from './deadline.ts'
 import type { Actor as Originator, AuditEvent } from './ledger/event.ts'
 import type { ChangeRecord, ChangeState } from './ledger/ledger.ts'
 import type { AnyValues } from './model.ts'
-import { askedIn, intentOf, isProvable, provenBy, settle } from './open-changes.ts'
+import { askedIn, intentOf, isOpen, isProvable, provenBy, settle } from './open-changes.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { parseId } from './resource-id.ts'
@@ -95,7 +95,7 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
     const intent = intentOf(tools.ledger, changeId)
     if (!record || !intent) return refuse('not-found', 'there is no such change')
     if (record.state === outcome) return ok(undefined)
-    if (!['in_flight', 'unknown', 'needs_attention', 'partial'].includes(record.state)) {
+    if (!isOpen(record.state)) {
       return refuse('superseded', `the change is settled already: it is ${record.state}`, { changeId })
     }
     // What the emergency keeps may be this very change's outcome.

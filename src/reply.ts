@@ -142,7 +142,8 @@ export function planFor(
   readable: readonly string[],
 ): PlanReply {
   const seen = visible(tools, readable)
-  const conceal = (values: AnyValues) => hide(withoutEchoes(values, merged.desired), seen)
+  const before = current?.values as AnyValues | undefined
+  const conceal = (values: AnyValues) => hide(withoutEchoes(values, merged.desired, before), seen)
   const shown =
     write &&
     spec.plan(

@@ -4,12 +4,12 @@ import type { Exchange, Verdict } from './exchange.ts'
 import { type AnyValues, type Kind, sameValue } from './model.ts'
 import { backoffMs, MAX_ATTEMPTS, problemOf, readBack, toProblem } from './read.ts'
 import {
-  areTaken,
   comparable,
   type Earlier,
   type Finding,
   hasSecret,
   notTakenProblem,
+  provesAll,
   toldOtherwise,
   type Write,
 } from './write.ts'
@@ -84,14 +84,17 @@ const partial = (detail: string, deployment: Deployment | undefined, known: Know
 })
 
 /** What is known from the run before, until this one knows better. */
-function carriedOver(earlier: Earlier): Finding {
+function carriedOver({ state, notTaken, undeployed }: Earlier): Finding {
   const known: Known = { status: null, attempts: 0 }
-  if (earlier.state === 'unknown') return unknown('what became of an attempt before this one is open', known)
-  const { notTaken, undeployed } = earlier
-  const stored = partial('the change is stored and not deployed everywhere', undefined, known)
+  if (state === 'unknown') return unknown('what became of an attempt before this one is open', known)
+  if (!notTaken) return partial('the change is stored and not deployed everywhere', undefined, known)
+  const problem = notTakenProblem('partial', notTaken)
   return {
-    ...(undeployed ? stored : { outcome: 'partial', ...known }),
-    ...(notTaken && { notTaken, problem: notTakenProblem('partial', notTaken) }),
+    outcome: 'partial',
+    notTaken,
+    ...(undeployed && { undeployed }),
+    problem: { ...problem, detail: `in an attempt before this one ${problem.detail}` },
+    ...known,
   }
 }
 
@@ -134,13 +137,13 @@ export async function carryOut<K extends Kind>(
         break
       case 'partial':
         inForce = finding
-        if (repaired || last || deadline.remainingMs() === 0) return atWorst()
         least = 'partial'
+        if (repaired || last || deadline.remainingMs() === 0) return atWorst()
         repaired = true
         break
       case 'unknown': {
-        if (inForce?.outcome === 'partial') return atWorst()
-        inForce = finding
+        if (inForce?.undeployed) return atWorst()
+        if (inForce?.outcome !== 'partial') inForce = finding
         least ??= 'unknown'
         const seen = await look(write, exchange)
         if (seen.state === 'new') {
@@ -155,7 +158,7 @@ export async function carryOut<K extends Kind>(
           }
         }
         const mayRepeat = seen.state === 'old' || (seen.state === 'untold' && !resent)
-        if (!mayRepeat || last || !(await deadline.sleep(backoffMs(attempts)))) return finding
+        if (!mayRepeat || last || !(await deadline.sleep(backoffMs(attempts)))) return atWorst()
         resent = true
       }
     }
@@ -179,8 +182,8 @@ async function look<K extends Kind>(write: Write<K>, exchange: Exchange): Promis
   const read = await readBack(spec.read, ref, exchange, deadline, traceparent)
   if (!read.ok) return { state: 'other' }
   const now = read.value.values as AnyValues
-  if (areTaken(kind, spec.fields, desired, now)) return { state: 'new', values: now }
   const before = current?.values as AnyValues | undefined
+  if (provesAll(kind, spec.fields, desired, now, before)) return { state: 'new', values: now }
   return names.every((name) => sameValue(kind, name, now[name], before?.[name]))
     ? { state: 'old' }
     : { state: 'other' }

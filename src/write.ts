@@ -23,10 +23,13 @@ export interface Write<K extends Kind> {
 }
 
 /** What is known of a change from the runs before. */
-export type Earlier =
-  | { state: 'unknown' }
-  /** Fields that the provider did not take, or not deployed everywhere, or both. */
-  | { state: 'partial'; notTaken?: string[]; undeployed: boolean }
+export interface Earlier {
+  state: 'unknown' | 'partial'
+  /** Of a partial one: fields that the provider did not take. */
+  notTaken?: string[]
+  /** Of a partial one: it was stored, and not deployed everywhere. */
+  undeployed?: true
+}
 
 /** What is known at the end. Only `applied` may be reported as success. */
 export interface Finding {
@@ -73,9 +76,24 @@ export function standingsOf(
   )
 }
 
-/** Whether all that was asked for, and can be compared, was told as it was asked for. */
-export const areTaken = (...told: Parameters<typeof standingsOf>): boolean =>
-  Object.values(standingsOf(...told)).every((standing) => standing === 'taken')
+/**
+ * Whether what was read proves that all that was asked for, and can be compared, is in force. Another spelling of it proves
+ * nothing where it was there before.
+ */
+export function provesAll(
+  kind: Kind,
+  capabilities: AnyCapabilities,
+  asked: AnyValues,
+  read: AnyValues,
+  before: AnyValues | undefined,
+): boolean {
+  const standings = standingsOf(kind, capabilities, asked, read)
+  return comparable(asked).every(
+    (name) =>
+      standings[name] === 'taken' &&
+      (sameValue(kind, name, read[name], asked[name]) || !sameValue(kind, name, read[name], before?.[name])),
+  )
+}
 
 /** What was told in place of what was asked for, be it only another spelling. */
 export function toldOtherwise(

@@ -42,7 +42,13 @@ export interface Entry {
    * Values that are now in force, and whether a secret was changed. Those of an outcome are the newest word; what is settled
    * or resolved later never takes the place of a value of a change whose intent came later.
    */
-  applied?: { values: JsonObject; secretChanged: boolean }
+  applied?: {
+    values: JsonObject
+    /** It may be in force from now on. */
+    secretChanged: boolean
+    /** It is known not to be, though it was counted before. */
+    secretKept?: true
+  }
   /** Takes the key for the change; it must be free. */
   reserve?: Reservation
   /** What becomes of the change's key: the answer to replay, or its release. */
@@ -103,7 +109,7 @@ export interface Ledger extends Lists {
  * Changes that are not known to be in force, nor known not to be. One that is in flight while another of its resource
  * begins was left behind by a crash, for a resource has one writer.
  */
-const OPEN = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+export const OPEN = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
 
 /** What a change was to alter, and all that stood in its request, by the event that began it. */
 interface Beginning {
@@ -364,22 +370,21 @@ export function openLedger(db: Db, commit: Commit): Ledger {
 
   function apply(
     { type, kind, resource: id, changeId }: EventDraft,
-    { values, secretChanged }: NonNullable<Entry['applied']>,
+    { values, secretChanged, secretKept }: NonNullable<Entry['applied']>,
   ): void {
     if (kind === null || id === null || changeId === null) return
-    if (Object.keys(values).length === 0 && !secretChanged) return
+    if (Object.keys(values).length === 0 && !secretChanged && !secretKept) return
     const before = resource(kind, id)
     const position = firstEvent.get({ changeId })?.position ?? 0
     const isNews = (name: string) => type === 'outcome' || (before.setBy[name] ?? 0) <= position
     const newer = Object.entries(values).filter(([name]) => isNews(name))
-    if (newer.length === 0 && !secretChanged) return
     const setBy = Object.fromEntries(newer.map(([name]) => [name, position]))
     insertResource.run({
       kind,
       resource: id,
       applied: JSON.stringify({ ...before.applied, ...Object.fromEntries(newer) }),
       setBy: JSON.stringify({ ...before.setBy, ...setBy }),
-      secretChanges: before.secretChanges + (secretChanged ? 1 : 0),
+      secretChanges: before.secretChanges + (secretChanged ? 1 : 0) - (secretKept ? 1 : 0),
     })
   }
 

@@ -17,7 +17,7 @@ const capability = z
     maxItems: z.number().optional(),
     equivalence: z.enum(equivalenceNames).optional().openapi({
       description:
-        'How the provider may spell a value that it took: without space at its ends, without the fraction of a second, addresses or e-mail addresses in another spelling, its default lifetime in the place of none. The reply then shows what the provider tells, with a warning.',
+        'How the provider may spell a value that it took: without space at its ends, without the fraction of a second, addresses or e-mail addresses in another spelling. The reply then shows what the provider tells, with a warning.',
     }),
   })
   .openapi('Capability', {

@@ -33,17 +33,6 @@ const golden: Record<string, Golden> = {
   'commerce-layer credential reference': clearable,
   'commerce-layer credential referenceOrigin': clearable,
   'commerce-layer credential redirectUri': clearable,
-  'commerce-layer credential tokenLifetime': {
-    same: [
-      [null, 7200],
-      [null, 14_400],
-    ],
-    other: [
-      [null, 7201],
-      [14_400, 7200],
-      [7200, null],
-    ],
-  },
   'commerce-layer role name': text,
   'commerce-layer role reference': clearable,
   'commerce-layer role referenceOrigin': clearable,

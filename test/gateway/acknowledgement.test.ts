@@ -294,6 +294,13 @@ describe('another spelling of what was asked for', () => {
     expect(problem(await put(path, { secret: 'next-secret', [field]: asked }))).toEqual(UNKNOWN)
   })
 
+  test('proves nothing where it was there before', async () => {
+    const { path, on, state } = await commerceLayer('roles', { name: 'Before' })
+    await on('PATCH', { reset: 'before' }, 3)
+    expect(problem(await put(path, { name: 'Before ' }))).toEqual(UNKNOWN)
+    expect((await state()).name).toBe('Before')
+  })
+
   test('is enough for a read to prove a change', async () => {
     const { path, on } = await commerceLayer('roles', { name: 'Before' })
     await on('PATCH', { store: { name: 'After' }, reset: 'after' })
@@ -367,6 +374,21 @@ test('a secret that may be in force counts for the ETag from its intent on', asy
   expect(late.status).toBe(412)
 })
 
+test('a secret that is known not to have been taken leaves the ETag as it was', async () => {
+  const { path, on } = await apinizer()
+  const { etag } = (await get(path)).body
+  const conditional = { headers: { 'if-match': etag, 'idempotency-key': freshId() } }
+  // What Cloudflare's edge answers when it does not reach the origin: the same request is good later.
+  await on('PATCH', { status: 523 }, 3)
+  expect((await put(path, { secret: 'next-secret' }, conditional)).body.outcome).toBe('not_sent')
+  await on('PATCH', { status: 422 })
+  const refused = await put(path, { secret: 'refused' }, { headers: { 'if-match': etag } })
+  expect(refused.body.outcome).toBe('rejected')
+  expect((await get(path)).body.etag).toBe(etag)
+  const again = await put(path, { secret: 'next-secret' }, conditional)
+  expect([again.status, again.body.credential?.etag === etag]).toEqual([200, false])
+})
+
 describe('what a contradiction shows', () => {
   test('is masked for who sees it, and anew on every replay', async () => {
     const { path, on } = await commerceLayer('roles', { name: 'Before', reference: 'hush-hush' })
@@ -417,6 +439,12 @@ describe('what a contradiction shows', () => {
     expect(reply.body.fields.reference.told).toBe('[too long]')
     expect((await outcomeOf(id)).outcome).toBe('rejected')
     expect((await put(path, { reference: 'after' }, { headers })).body.fields).toEqual(reply.body.fields)
+  })
+
+  test('conceals nothing for the letters of a short secret that were there before', async () => {
+    const { path } = await apinizer()
+    const plan = await put(`${path}?dryRun=true`, { secret: 'test', enabled: false })
+    expect(plan.body.plan.request.body.description).toBe('made by a test')
   })
 
   test('has no value of a plan, or the caller’s own, that gives a secret away', async () => {

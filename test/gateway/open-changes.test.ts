@@ -204,6 +204,18 @@ describe('a key that goes on', () => {
     expect((await get(path)).body.name).toBe('Older')
   })
 
+  test('with a part that was not taken, and whose answer is lost, is what a read finds', async () => {
+    const { path, fault } = await role()
+    const key = freshId()
+    const body = { name: 'After', reference: 'after' }
+    await fault('PATCH', { keep: ['reference'] })
+    const first = await put(path, body, keyed(key))
+    expect(first.body.outcome).toBe('partial')
+    await fault('PATCH', { reset: 'after' })
+    const second = await put(path, body, keyed(key))
+    expect([second.status, second.body.changeId]).toEqual([200, first.body.changeId])
+  })
+
   test('with a part that was not taken, and is refused, is as partial as before, and settled by a read', async () => {
     const { path, id, fault } = await role()
     const key = freshId()
