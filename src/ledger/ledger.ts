@@ -179,8 +179,9 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .orderBy(audit.position)
     .limit(1)
     .prepare()
-  const names = (column: SQL | typeof audit.fields) =>
-    sql`EXISTS (SELECT 1 FROM json_each(${column}) AS has WHERE has.value IN (SELECT value FROM json_each(${place('names')})))`
+  /** Whether the JSON has any of the names: as the name of a member, or as an element. */
+  const hasAny = (json: SQL | typeof audit.fields, as: SQL) =>
+    sql`EXISTS (SELECT 1 FROM json_each(${json}) AS own WHERE ${as} IN (SELECT value FROM json_each(${place('names')})))`
   const overtaking = db
     .select({ id: changes.id })
     .from(audit)
@@ -194,9 +195,9 @@ export function openLedger(db: Db, commit: Commit): Ledger {
         or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
         inArray(changes.state, ['applied', ...OPEN]),
         or(
-          sql`EXISTS (SELECT 1 FROM json_each(${audit.fields}) AS has WHERE has.key IN (SELECT value FROM json_each(${place('names')})))`,
-          names(sql`${audit.unchanged} ->> '$.kept'`),
-          names(sql`${audit.unchanged} ->> '$.carried'`),
+          hasAny(audit.fields, sql`own.key`),
+          hasAny(sql`${audit.unchanged} ->> '$.kept'`, sql`own.value`),
+          hasAny(sql`${audit.unchanged} ->> '$.carried'`, sql`own.value`),
         ),
       ),
     )

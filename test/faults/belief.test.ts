@@ -8,8 +8,8 @@ import { report } from './figures.ts'
 import { campaignMs, full } from './scale.ts'
 
 /** Which part of its cases each contender goes through. The others show that the harness can tell a wrong belief. */
-const ofGateway = { plain: 0.35, newer: 0.15, refused: 0.5, 'no-op': 0.5 }
-const ofOthers = { plain: 0.15, newer: 0.07, refused: 0.2, 'no-op': 0.2 }
+const ofGateway = { plain: 0.25, newer: 0.12, refused: 0.4, 'no-op': 0.4 }
+const ofOthers = { plain: 0.1, newer: 0.05, refused: 0.15, 'no-op': 0.15 }
 const bounded: Effort = {
   rounds: ({ name }, scenario) => (name === GATEWAY ? ofGateway : ofOthers)[scenario],
   width: 32,
