@@ -126,8 +126,11 @@ describe.each(runtimes)('$runtime', ({ runtime, makeHome, kills }) => {
       expect([...stories.values()].filter(({ state }) => state === 'in_flight')).toEqual([])
       expect(brokenLinks(events)).toEqual([])
       const statuses = tally(puts.map(({ reply }) => reply?.status ?? 'none'))
-      // 409: the line of a resource was full, or its key was being used.
-      expect(Object.keys(statuses).filter((status) => !['200', '409', 'none'].includes(status))).toEqual([])
+      // 409: the line of a resource was full, or its key was being used. 504: what a process before had sent has landed
+      // between the write and the read after it, so that the read contradicts what was asked for.
+      const honest = ['200', '409', '504', 'none']
+      expect(Object.keys(statuses).filter((status) => !honest.includes(status))).toEqual([])
+      expect(statuses['504'] ?? 0).toBeLessThanOrEqual(kills / 5)
 
       report(`crash on ${runtime}`, {
         kills,
