@@ -45,7 +45,11 @@ export const discue: Adapter = {
         const { alias, name } = read.data.api_client
         const told = name ?? alias ?? undefined
         if (typeof alias === 'string' && told !== alias)
-          return { outcome: 'unknown', detail: 'the provider told two names of the API client' }
+          return {
+            outcome: 'unknown',
+            detail: 'the provider told two names of the API client',
+            answered: true,
+          }
         return { outcome: 'applied', ...(told !== undefined && { values: { name: told } }) }
       },
     },

@@ -119,8 +119,8 @@ export type Reported<K extends Kind> =
   | { outcome: 'applied'; values?: Values<K>; deployment?: Deployment }
   | { outcome: 'partial'; detail: string; deployment?: Deployment }
   | { outcome: 'rejected'; refusal: Refusal }
-  /** A success that cannot be read proves nothing. */
-  | { outcome: 'unknown'; detail: string }
+  /** A success that cannot be read proves nothing. `answered` where sending it again would tell no more. */
+  | { outcome: 'unknown'; detail: string; answered?: true }
 
 /** The wait in seconds is `interval / limit`, both read from headers, else `fallbackSeconds`. */
 export interface Throttle {

@@ -11,7 +11,9 @@ const toNumber = (bytes: number[]): bigint => bytes.reduce((sum, byte) => (sum <
 
 function toRange(text: string): Range | undefined {
   const [address = '', prefix] = text.split('/')
-  if (!ipaddr.isValid(address)) return undefined
+  // Other readers take `010.0.0.1` for another address, and an empty prefix for a fault.
+  if (!ipaddr.IPv6.isValid(address) && !ipaddr.IPv4.isValidFourPartDecimal(address)) return undefined
+  if (prefix !== undefined && !/^\d{1,3}$/.test(prefix)) return undefined
   const parsed = ipaddr.process(address) // an IPv4-mapped IPv6 address is the IPv4 address
   const mapped = parsed.kind() === 'ipv4' && address.includes(':')
   const bytes = parsed.toByteArray()

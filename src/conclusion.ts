@@ -8,8 +8,9 @@ import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
 import { comparable, type Finding, hasSecret } from './write.ts'
 
-/** Characters of one told value: it is stored several times, and a provider may tell megabytes. */
+/** Characters of one told value that are repeated in a diff, and that are kept at all: a provider may tell megabytes. */
 const MAX_TOLD = 16_384
+const MAX_KEPT = 131_072
 const TOO_LONG = '[too long]'
 
 /** What a finding means for the gateway's own record, the audit and the reply. */
@@ -40,16 +41,18 @@ export function conclude(
   finding: Finding,
 ): Conclusion {
   const { outcome, notTaken, problem, deployment } = finding
-  const isShort = (value: unknown) => (JSON.stringify(value)?.length ?? 0) <= MAX_TOLD
+  const isWithin = (most: number, value: unknown) => (JSON.stringify(value)?.length ?? 0) <= most
   const isKnown = (name: string, value: unknown) =>
     isSame(value, desired[name]) || isSame(value, before?.[name])
   const told: AnyValues = Object.fromEntries(
-    Object.entries(finding.values ?? {}).filter(([name, value]) => isShort(value) || isKnown(name, value)),
+    Object.entries(finding.values ?? {}).filter(
+      ([name, value]) => isWithin(MAX_KEPT, value) || isKnown(name, value),
+    ),
   )
   const shown = withoutEchoes(finding.told ?? {}, desired)
   const mayShow = new Set(visible(tools, Object.keys(desired)))
   const toldOf = (name: string): Json =>
-    !mayShow.has(name) ? HIDDEN : isShort(shown[name]) ? (shown[name] as Json) : TOO_LONG
+    !mayShow.has(name) ? HIDDEN : isWithin(MAX_TOLD, shown[name]) ? (shown[name] as Json) : TOO_LONG
   const withTold = Object.fromEntries(
     Object.entries(fields).map(([name, change]) => [
       name,

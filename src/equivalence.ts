@@ -1,6 +1,9 @@
 import { sameRanges } from './address-range.ts'
 import type { Json } from './json.ts'
 
+/** Letters of other alphabets that look alike in lower case are other letters. */
+const lowerAscii = (text: string): string => text.replace(/[A-Z]/g, (letter) => letter.toLowerCase())
+
 const isText = (value: Json): value is string | null => value === null || typeof value === 'string'
 
 /**
@@ -17,7 +20,7 @@ export const equivalences = {
     Array.isArray(asked) && Array.isArray(told) && sameRanges(asked as string[], told as string[]),
   /** Case of an e-mail address: RFC 5321 §2.4 lets it matter before the @, and in practice it never does. */
   mailbox: (asked, told) =>
-    typeof asked === 'string' && typeof told === 'string' && asked.toLowerCase() === told.toLowerCase(),
+    typeof asked === 'string' && typeof told === 'string' && lowerAscii(asked) === lowerAscii(told),
 } satisfies Record<string, (asked: Json, told: Json) => boolean>
 
 export type Equivalence = keyof typeof equivalences

@@ -36,7 +36,7 @@ export function hideChanges(changes: FieldChanges, readable: readonly string[]):
 }
 
 /** Shorter secrets stand in many a value by chance. */
-const TELLING = 8
+const TELLING = 6
 
 /**
  * A value may hold a secret of the request: a provider can show it in another field, and a caller can put it there. Such a

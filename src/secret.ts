@@ -17,9 +17,10 @@ export class Secret {
     return this.#text.length
   }
 
-  /** Whether the text gives it away. */
+  /** Whether the text gives it away, in upper or lower case, without the space at its ends, in any normal form. */
   isIn(text: string): boolean {
-    return text.includes(this.#text)
+    const plain = (spelled: string) => spelled.normalize('NFKC').toLowerCase()
+    return plain(text).includes(plain(this.#text).trim())
   }
 
   toString(): string {

@@ -28,6 +28,8 @@ interface Shown {
     | 'nothing done'
   finding: Finding
   waitMs?: number
+  /** Of what is unknown: it was answered, and the same request would be answered so again. */
+  answered?: true
 }
 
 function interpret(verdict: Verdict<Reported<Kind>>, attempts: number): Shown {
@@ -59,7 +61,11 @@ function interpret(verdict: Verdict<Reported<Kind>>, attempts: number): Shown {
         finding: { outcome: 'rejected', problem: toProblem(parsed.refusal), ...known },
       }
     case 'unknown':
-      return { means: 'unknown', finding: unknown(parsed.detail, known) }
+      return {
+        means: 'unknown',
+        finding: unknown(parsed.detail, known),
+        ...(parsed.answered && { answered: true }),
+      }
   }
 }
 
@@ -117,7 +123,7 @@ export async function carryOut<K extends Kind>(
   let resent = false
   for (let attempts = 1; ; attempts++) {
     const verdict = await exchange(request, (response) => spec.parse(ref, response), deadline, traceparent)
-    const { means, finding, waitMs } = interpret(verdict, attempts)
+    const { means, finding, waitMs, answered } = interpret(verdict, attempts)
     const last = attempts === MAX_ATTEMPTS
     /** The most that is known when no further attempt is made. */
     const atWorst = async (): Promise<Finding> => {
@@ -157,7 +163,7 @@ export async function carryOut<K extends Kind>(
             attempts,
           }
         }
-        const mayRepeat = seen.state === 'old' || (seen.state === 'untold' && !resent)
+        const mayRepeat = !answered && (seen.state === 'old' || (seen.state === 'untold' && !resent))
         if (!mayRepeat || last || !(await deadline.sleep(backoffMs(attempts)))) return atWorst()
         resent = true
       }

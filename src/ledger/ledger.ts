@@ -193,7 +193,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
         gt(audit.position, place('position')),
         // What begins a change: an intent, or the outcome of one that had nothing to write.
         or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
-        inArray(changes.state, ['applied', ...OPEN]),
+        // One that a person called rejected may have been found partly in force before.
+        or(
+          inArray(changes.state, ['applied', ...OPEN]),
+          sql`EXISTS (SELECT 1 FROM ${audit} AS found WHERE found.change_id = ${changes.id} AND found.outcome = 'partial')`,
+        ),
         or(
           hasAny(audit.fields, sql`own.key`),
           hasAny(sql`${audit.unchanged} ->> '$.kept'`, sql`own.value`),
@@ -351,10 +355,15 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     const others = openChanges.all({ connection: event.connection, resource: id, kind })
     if (others.length === 0) return
     const own = beginningOf(changeId)
+    if (!own) return
+    // What this run has sent; a person speaks of the first one; what a read proves, it proves of what was to be altered.
+    const carried = event.unchanged?.carried ?? []
+    const sent = event.type === 'outcome' ? [...Object.keys(event.fields), ...carried] : own.altered
+    const written = event.type === 'resolved' ? own.written : new Set(sent)
     for (const other of others) {
       const older = beginningOf(other.id)
-      if (!own || !older || older.position >= own.position) continue
-      if (!older.altered.every((name) => own.written.has(name))) continue
+      if (!older || older.position >= own.position) continue
+      if (!older.altered.every((name) => written.has(name))) continue
       const superseded = insert(event.connection, {
         ...common,
         type: 'settled',

@@ -46,6 +46,7 @@ const golden: Record<string, Golden> = {
     other: [
       ['ops@example.com', 'ops@example.org'],
       ['ops@example.com', 'op.s@example.com'],
+      ['kim@example.com', '\u212Aim@example.com'],
     ],
   },
   'apinizer credential allowedIps': {
@@ -63,6 +64,8 @@ const golden: Record<string, Golden> = {
       [['10.0.0.1', '10.0.0.2'], ['10.0.0.1']],
       [['10.0.0.0/24'], ['10.0.0.0/23']],
       [['10.0.0.1'], []],
+      [['0.0.0.0/0'], ['10.9.9.9/']],
+      [['8.0.0.1'], ['010.0.0.1']],
       [[], ['0.0.0.0/0']],
     ],
   },

@@ -191,7 +191,11 @@ function shapesOf(kind: Kind, capabilities: AnyCapabilities) {
       deployment: deployment.optional(),
     }),
     z.strictObject({ outcome: z.literal('rejected'), refusal }),
-    z.strictObject({ outcome: z.literal('unknown'), detail: z.string().min(1) }),
+    z.strictObject({
+      outcome: z.literal('unknown'),
+      detail: z.string().min(1),
+      answered: z.literal(true).optional(),
+    }),
   ])
   return { refusal, request, current, reported }
 }

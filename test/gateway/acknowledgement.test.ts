@@ -336,8 +336,10 @@ describe('a provider that cannot be read', () => {
   test('and tells two names leaves open which one it is', async () => {
     const { path, on } = await discue()
     const asked = name()
-    await on({ tell: { alias: 'example.com/other' } }, 2)
-    expect(problem(await put(path, { name: asked }))).toEqual(UNKNOWN)
+    await on({ tell: { alias: 'example.com/other' } })
+    const reply = await put(path, { name: asked })
+    expect(problem(reply)).toEqual(UNKNOWN)
+    expect((await outcomeOf(`discue:${path.split(':')[1]}`)).upstream.attempts).toBe(1)
   })
 
   test('and tells nothing is taken at its word', async () => {

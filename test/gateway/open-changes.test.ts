@@ -193,6 +193,31 @@ describe('a key that goes on', () => {
     expect(await state()).toMatchObject({ name: 'Older', reference: 'newer' })
   })
 
+  test('takes the place of others only by what it sends itself', async () => {
+    const { id, loses, fault, state } = await user()
+    const other = await loses({ secret: 'password-x', enabled: false, description: 'from x' }, 'before')
+    const resumed = await loses({ secret: 'password-a', enabled: false }, 'before')
+    // Somebody else makes one field true, so that the password alone is left.
+    const [, project = ''] = id.split(':')
+    await providers().apinizer.mint('credential', `${project}/api-user`, { enabled: false })
+    await fault('GET', {})
+    const reply = await resumed.again()
+    expect([reply.status, reply.body.upstream?.method]).toEqual([200, 'PATCH'])
+    expect((await state()).description).not.toBe('from x')
+    expect(await stateOf(other.changeId)).toBe('unknown')
+  })
+
+  test('is not sent over what a newer one was found to have put in force, whatever a person said of that', async () => {
+    const { path, loses, fault, state } = await role()
+    const older = await loses({ name: 'Older' }, 'before')
+    await fault('PATCH', { keep: ['reference'] })
+    const newer = await put(path, { name: 'Newer', reference: 'newer' })
+    expect(newer.body.outcome).toBe('partial')
+    expect((await resolve(newer.body.changeId, 'rejected')).body.state).toBe('rejected')
+    expect(problem(await older.again())).toEqual([409, '/problems/superseded'])
+    expect((await state()).name).toBe('Newer')
+  })
+
   test('and finds nothing left to do says what its change has done', async () => {
     const { path, loses } = await role()
     const older = await loses({ name: 'Older' }, 'after')

@@ -71,8 +71,20 @@ export function subjectOf({ db, commit }: LedgerDatabase): Subject {
     ledger,
     connection,
     append,
-    end: ({ changeId, actor, kind, resource }, outcome, entry) =>
-      append({ type: 'outcome', changeId, actor, kind, resource, outcome }, entry),
+    end: ({ changeId, actor, kind, resource, fields, unchanged }, outcome, entry) =>
+      append(
+        {
+          type: 'outcome',
+          changeId,
+          actor,
+          kind,
+          resource,
+          fields,
+          outcome,
+          ...(unchanged && { unchanged }),
+        },
+        entry,
+      ),
     stateOf: ({ changeId }) => ledger.change(changeId ?? ''),
     rows: () => stored('audit'),
     everything: () => ['audit', 'changes', 'resources', 'idempotency'].map(stored),
