@@ -18,7 +18,7 @@ import type { Emergency } from './ledger/emergency.ts'
 import type { Actor as Originator } from './ledger/event.ts'
 import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
-import { hideChanges } from './hidden.ts'
+import { hideChanges, withoutEchoes } from './hidden.ts'
 import { merge, type Mode, readBody, withFingerprints } from './merge.ts'
 import type { AnyValues, Kind, Values } from './model.ts'
 import { intentOf, settleProven } from './open-changes.ts'
@@ -407,7 +407,8 @@ function describe(
     resource: address.id,
     fields: hideChanges(changes, visible(tools, Object.keys(changes))),
     widens: merged.widens,
-    reason: reason ?? null,
+    // A reason may repeat the secret, and an event is never taken back.
+    reason: (withoutEchoes({ reason }, merged.desired, { reason })['reason'] ?? null) as string | null,
     requestId,
     ...(Object.keys(unchanged).length > 0 && { unchanged }),
   }

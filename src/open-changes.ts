@@ -9,7 +9,7 @@ import type { AnyValues, Kind, Value } from './model.ts'
 import { visible } from './reply.ts'
 import { type Earlier, provesAll } from './write.ts'
 
-/** A change that is not known to be in force, nor known not to be: what proves it, and how it is settled. */
+// Open changes, of which nobody knows whether they are in force: what proves one, and how it is settled.
 
 interface SettlingTools {
   connection: ConnectionConfig

@@ -452,10 +452,12 @@ describe('what a contradiction shows', () => {
   test('has no value of a plan, or the caller’s own, that gives a secret away', async () => {
     const { path, id } = await apinizer()
     const secret = `correct-horse-${freshId()}`
-    const applied = await put(path, { secret, description: `mine is ${secret}` })
+    const headers = { 'x-change-reason': encodeURIComponent(`rotated to ${secret}`) }
+    const applied = await put(path, { secret, description: `mine is ${secret}` }, { headers })
     expect(applied.status).toBe(200)
     const plan = await put(`${path}?dryRun=true`, { secret, enabled: false })
     expect(plan.body.plan.request.body.description).toBe('[hidden]')
+    expect((await eventsOf(id)).map(({ reason }) => reason)).toEqual(['[hidden]', '[hidden]'])
     for (const shown of [applied.body, plan.body, await eventsOf(id)])
       expect(JSON.stringify(shown)).not.toContain(secret)
   })
