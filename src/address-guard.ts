@@ -32,16 +32,36 @@ function isPublic(text: string): boolean {
   return address.range() === 'unicast'
 }
 
+/** Where clouds tell whoever asks from inside what a machine may know; of IPv6 these stand among private addresses. */
+const METADATA = ['fd00:ec2::/32', 'fd20:ce::/32', 'fd00:c1::/32', 'fd00:42::/32'].map((range) =>
+  ipaddr.IPv6.parseCIDR(range),
+)
+
+/**
+ * Whether an address belongs to a network that its operator alone assigns, or to this machine. Not link-local, where
+ * metadata services stand; not a carrier's, which its customers share; nothing that a router on the way translates.
+ */
+function isOwnNetwork(text: string): boolean {
+  const address = parse(text)
+  if (address instanceof ipaddr.IPv6 && METADATA.some((range) => address.match(range))) return false
+  return ['private', 'uniqueLocal', 'loopback'].includes(address.range())
+}
+
 /** The literal address that a URL's host is; undefined for a name. */
 export function literalAddress(host: string): string | undefined {
   const text = host.replace(/^\[|\]$/g, '')
   return ipaddr.isValid(text) ? text : undefined
 }
 
-/** Whether a connection may be made to an address, when `host` is what the configuration names. */
-export function mayReach(host: string, address: string, allowPrivateAddresses: boolean): boolean {
+/** Whether a URL of the configuration may be reached at an address. In clear text secrets go to networks of one's own alone. */
+export function mayReach(
+  { protocol, hostname }: Pick<URL, 'protocol' | 'hostname'>,
+  address: string,
+  allowPrivateAddresses: boolean,
+): boolean {
   if (!ipaddr.isValid(address)) return false
-  if (isLoopbackHost(host)) return parse(address).range() === 'loopback'
+  if (isLoopbackHost(hostname)) return parse(address).range() === 'loopback'
+  if (protocol !== 'https:') return allowPrivateAddresses && isOwnNetwork(address)
   return allowPrivateAddresses || isPublic(address)
 }
 

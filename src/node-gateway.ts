@@ -88,6 +88,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const budgets = openBudgets()
   const actors = new Map<string, OwnActor>(
     [...config.connections.values()].map((connection) => {
+      if (connection.allowHttp) log.warn('plain HTTP', { connection: connection.name })
       const sender = openSender(connection, REQUESTS_AT_ONCE, log)
       senders.push(sender)
       const actor = createActor(connection, {

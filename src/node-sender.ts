@@ -52,18 +52,19 @@ export function openSender(
    * Refused addresses are passed over: one that stands beside a public one does no harm when it is never tried.
    */
   const lookupOf =
-    (host: string): LookupFunction =>
+    (url: URL): LookupFunction =>
     (hostname, options, callback) =>
       lookup(hostname, { ...options, all: true }, (error, found) => {
         if (error) return callback(error, '')
-        const open = found.filter(({ address }) => mayReach(host, address, allowPrivateAddresses))
+        const open = found.filter(({ address }) => mayReach(url, address, allowPrivateAddresses))
         const [first] = open
         if (!first) callback(refuse(), '')
         else if (options.all) callback(null, open)
         else callback(null, first.address, first.family)
       })
 
-  function poolOf({ origin, hostname }: URL): Pool {
+  function poolOf(url: URL): Pool {
+    const { origin } = url
     const pool =
       pools.get(origin) ??
       new Pool(origin, {
@@ -74,7 +75,7 @@ export function openSender(
         // The signal of the request bounds both.
         headersTimeout: 0,
         bodyTimeout: 0,
-        connect: { lookup: lookupOf(hostname) },
+        connect: { lookup: lookupOf(url) },
       })
     pools.set(origin, pool)
     return pool
@@ -85,7 +86,7 @@ export function openSender(
       const url = new URL(text)
       // No name, no lookup: a literal is connected to as it is.
       const literal = literalAddress(url.hostname)
-      if (literal !== undefined && !mayReach(url.hostname, literal, allowPrivateAddresses))
+      if (literal !== undefined && !mayReach(url, literal, allowPrivateAddresses))
         throw new NeverSent(refuse())
       const options: Dispatcher.DispatchOptions = {
         path: url.pathname + url.search,

@@ -34,7 +34,7 @@ function readDocument(): string | undefined {
   }
 }
 
-const { level, faults, settings } = readSettings(env, readDocument(), registry)
+const { level, faults, settings } = readSettings(env, readDocument(), registry, true)
 if (ownFaults.length > 0 || !settings) refuseToStart([...ownFaults, ...faults])
 
 /** Lines of one turn of the event loop, which are written together. */

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
 import { isPrivateHost, mayReach } from '../../src/address-guard.ts'
 import { readConfig } from '../../src/config.ts'
+import { Secret } from '../../src/secret.ts'
 import { listen, outgoing, resolver, startProvider, startSender } from './loopback.ts'
 
 /** Every range that is not the public Internet, by its first and last address or by one that is known. */
@@ -20,7 +21,8 @@ const refused = {
   reserved: ['240.0.0.1', '255.255.255.254'],
   broadcast: ['255.255.255.255'],
   unspecified: ['::'],
-  'unique local': ['fc00::1', 'fd00:ec2::254', 'fdff::1'],
+  'unique local': ['fc00::1', 'fdff::1'],
+  'metadata of clouds': ['fd00:ec2::254', 'fd20:ce::254', 'fd00:c1::a9fe:a9fe', 'fd00:42::42'],
   'site-local': ['fec0::1'],
   discard: ['100::1'],
   mapped: ['::ffff:127.0.0.1', '::ffff:10.0.0.1', '::ffff:a9fe:a9fe', '::ffff:0.0.0.0'],
@@ -51,21 +53,40 @@ const admitted = {
 const rows = (table: Record<string, string[]>) =>
   Object.entries(table).flatMap(([range, addresses]) => addresses.map((address) => [range, address] as const))
 
+/** Those that may be spoken to in clear text. */
+const ownNetworks = new Set([
+  ...refused.private,
+  ...refused.loopback,
+  ...refused['unique local'],
+  '::ffff:127.0.0.1',
+  '::ffff:10.0.0.1',
+])
+
 describe('an address', () => {
+  const provider = new URL('https://provider.example')
+
   test.each(rows(refused))('%s is refused: %s', (range, address) => {
-    expect(mayReach('provider.example', address, false)).toBe(false)
-    expect(mayReach('provider.example', address, true)).toBe(range !== 'no address')
+    expect(mayReach(provider, address, false)).toBe(false)
+    expect(mayReach(provider, address, true)).toBe(range !== 'no address')
     // What stands for this machine leads nowhere else, whatever else is allowed.
     for (const host of ['localhost', '127.0.0.1', '[::1]']) {
       const isLoopback = range === 'loopback' || address === '::ffff:127.0.0.1'
-      expect(mayReach(host, address, false)).toBe(isLoopback)
-      expect(mayReach(host, address, true)).toBe(isLoopback)
+      for (const url of [new URL(`https://${host}`), new URL(`http://${host}`)]) {
+        expect(mayReach(url, address, false)).toBe(isLoopback)
+        expect(mayReach(url, address, true)).toBe(isLoopback)
+      }
     }
   })
 
   test.each(rows(admitted))('%s is admitted: %s', (_, address) => {
-    expect(mayReach('provider.example', address, false)).toBe(true)
-    expect(mayReach('localhost', address, true)).toBe(false)
+    expect(mayReach(provider, address, false)).toBe(true)
+    expect(mayReach(new URL('https://localhost'), address, true)).toBe(false)
+  })
+
+  test.each([...rows(refused), ...rows(admitted)])('in clear text, %s: %s', (_, address) => {
+    const plain = new URL('http://provider.example')
+    expect(mayReach(plain, address, true)).toBe(ownNetworks.has(address))
+    expect(mayReach(plain, address, false)).toBe(false)
   })
 })
 
@@ -104,10 +125,11 @@ const spellings = {
   ],
 }
 
-const faultsOf = (connection: object): { path: string; detail: string }[] => {
+const faultsOf = (connection: object, checksAddresses = true): { path: string; detail: string }[] => {
   const account = { provider: 'commerce-layer', clientId: { env: 'ID' }, clientSecret: { env: 'SECRET' } }
   const document = { connections: { tested: { ...account, ...connection } } }
-  const read = readConfig(JSON.stringify(document), { ID: 'id', SECRET: 'secret' }, registry)
+  const environment = { ID: 'id', SECRET: 'secret' }
+  const read = readConfig(JSON.stringify(document), environment, registry, checksAddresses)
   return read.ok ? [] : read.faults
 }
 
@@ -123,8 +145,10 @@ describe('a configuration', () => {
         { path: '#/connections/tested/authUrl', detail },
       ])
       expect(faultsOf({ ...both, allowPrivateAddresses: true })).toEqual([])
-      expect(faultsOf({ baseUrl: `http://${host}`, allowPrivateAddresses: true })).toEqual([
+      const plain = { baseUrl: `http://${host}`, authUrl: `http://${host}` }
+      expect(faultsOf({ ...plain, allowPrivateAddresses: true })).toEqual([
         { path: '#/connections/tested/baseUrl', detail: 'must be https (http is for loopback hosts)' },
+        { path: '#/connections/tested/authUrl', detail: 'must be https (http is for loopback hosts)' },
       ])
     },
   )
@@ -135,7 +159,7 @@ describe('a configuration', () => {
     'https://127.9.9.9',
     'http://[::1]:1',
     'http://2130706433',
-  ])('may name this machine: %s', (baseUrl) => expect(faultsOf({ baseUrl })).toEqual([]))
+  ])('may name this machine: %s', (url) => expect(faultsOf({ baseUrl: url, authUrl: url })).toEqual([]))
 
   test.each([
     ['https://provider.example'],
@@ -146,13 +170,103 @@ describe('a configuration', () => {
     ['https://localhost.example'],
     ['https://mylocalhost'],
     ['https://10.0.0.1.nip.example'],
-  ])('may name %s', (baseUrl) => expect(faultsOf({ baseUrl })).toEqual([]))
+  ])('may name %s', (url) => expect(faultsOf({ baseUrl: url, authUrl: url })).toEqual([]))
+
+  test('names both hosts of Commerce Layer or neither, so that no secret meets the other’s', () => {
+    const staging = {
+      baseUrl: 'https://provisioning.commercelayer.co',
+      authUrl: 'https://auth.commercelayer.co',
+    }
+    expect([faultsOf({}), faultsOf(staging)]).toEqual([[], []])
+    const [noAuthUrl] = faultsOf({ baseUrl: staging.baseUrl })
+    expect(noAuthUrl).toMatchObject({
+      path: '#/connections/tested/authUrl',
+      detail: expect.stringMatching(/^is required beside baseUrl/),
+    })
+    const [noBaseUrl] = faultsOf({ authUrl: staging.authUrl })
+    expect(noBaseUrl).toMatchObject({
+      path: '#/connections/tested/baseUrl',
+      detail: expect.stringMatching(/^is required beside authUrl/),
+    })
+    // Beside another fault too, and without a wrong one.
+    const unsigned = faultsOf({ baseUrl: staging.baseUrl, clientSecret: undefined })
+    expect(unsigned.map(({ path }) => path)).toEqual(['#/connections/tested', '#/connections/tested/authUrl'])
+  })
 
   test('takes true and false, and nothing else', () => {
     for (const allowPrivateAddresses of ['true', 1, null])
       expect(faultsOf({ allowPrivateAddresses })).toMatchObject([
         { path: '#/connections/tested/allowPrivateAddresses' },
       ])
+  })
+})
+
+describe('plain HTTP', () => {
+  const apinizer = { provider: 'apinizer', baseUrl: 'http://worker.example:32080' }
+  const allowed = { allowPrivateAddresses: true, allowHttp: true }
+  const places = (connection: object, checksAddresses = true) =>
+    faultsOf({ ...apinizer, ...connection }, checksAddresses).map(
+      ({ path, detail }) => `${path.replace('#/connections/tested/', '')} ${detail}`,
+    )
+
+  test.each([
+    'http://worker.example:32080',
+    'http://10.0.0.1:32080',
+    'http://192.168.1.1/manager',
+    'http://[fd12:3456::1]',
+    'http://[::ffff:10.0.0.1]',
+    'http://apinizer.localhost',
+    'http://127.0.0.1',
+  ])('is taken where both allowances are set: %s', (baseUrl) =>
+    expect(places({ ...allowed, baseUrl })).toEqual([]),
+  )
+
+  test.each([
+    'http://1.1.1.1',
+    'http://[2606:4700:4700::1111]',
+    'http://169.254.169.254',
+    'http://2852039166',
+    'http://100.64.0.1',
+    'http://100.100.100.200',
+    'http://0.0.0.0',
+    'http://[fe80::1]',
+    'http://[fd00:ec2::254]',
+    'http://[64:ff9b::10.0.0.1]',
+    'http://224.0.0.1',
+  ])('is refused at an address that is no private network’s: %s', (baseUrl) =>
+    expect(places({ ...allowed, baseUrl })).toEqual([
+      'baseUrl is no address of a private network, and nothing goes elsewhere in clear text',
+    ]),
+  )
+
+  test('needs both allowances, and an allowance needs a use', () => {
+    const https = 'baseUrl must be https (http in a private network needs allowHttp)'
+    expect(places({})).toEqual([https])
+    expect(places({ allowPrivateAddresses: true })).toEqual([https])
+    expect(places({ allowHttp: true })).toEqual([
+      'allowHttp needs allowPrivateAddresses: http is for private networks alone',
+    ])
+    expect(places({ ...allowed, baseUrl: 'https://worker.example' })).toEqual([
+      'allowHttp is not needed: baseUrl is https',
+    ])
+    for (const baseUrl of ['ftp://10.0.0.1', 'ws://10.0.0.1', 'file:///etc'])
+      expect(places({ ...allowed, baseUrl })).toEqual(['baseUrl must be https (http is for loopback hosts)'])
+    for (const allowHttp of ['true', 1, null])
+      expect(faultsOf({ ...apinizer, allowHttp })).toMatchObject([{ path: '#/connections/tested/allowHttp' }])
+  })
+
+  test('is refused where nothing checks addresses', () =>
+    expect(places(allowed, false)).toEqual([
+      'allowHttp is for Node alone: nothing checks here which address a name leads to',
+    ]))
+
+  test('has no case where the provider is a public service', () => {
+    const plain = { baseUrl: 'http://10.0.0.1', authUrl: 'http://10.0.0.1', ...allowed }
+    expect(faultsOf(plain)).toEqual([
+      { path: '#/connections/tested/baseUrl', detail: 'must be https (http is for loopback hosts)' },
+      { path: '#/connections/tested/authUrl', detail: 'must be https (http is for loopback hosts)' },
+      { path: '#/connections/tested/allowHttp', detail: 'is not used by this provider' },
+    ])
   })
 })
 
@@ -225,6 +339,41 @@ describe('nothing connects', () => {
     expect(connections()).toBe(0)
   })
 
+  // 0.0.0.0 and :: lead to this machine, where the canary is.
+  test.each([
+    ['0.0.0.0'],
+    ['::'],
+    ['169.254.169.254'],
+    ['fd00:ec2::254'],
+    ['100.64.0.1'],
+    ['fe80::1'],
+    ['64:ff9b::7f00:1'],
+    ['203.0.113.1'],
+    ['1.1.1.1'],
+    ['1.1.1.1', '2606:4700:4700::1111', '0.0.0.0'],
+  ])(
+    'in clear text to a name that leads to %s, where private addresses are allowed',
+    async (...addresses) => {
+      const { port, connections } = await canary()
+      const { lookup, asked } = resolver(addresses)
+      const { send, logged } = startSender({ allowPrivateAddresses: true, lookup })
+      const credentials = { authorization: new Secret('Bearer of-great-value') }
+      expect(await send(outgoing(`http://provider.example:${port}`, { credentials }))).toEqual(refusal)
+      expect([connections(), asked()]).toEqual([0, 1])
+      expect(logged).toEqual([line])
+    },
+  )
+
+  test.each(['0.0.0.0', '[::]', '169.254.169.254', '[::ffff:a9fe:a9fe]', '1.1.1.1', '[fd00:ec2::254]'])(
+    'in clear text to %s, where private addresses are allowed',
+    async (host) => {
+      const { port, connections } = await canary()
+      const { send, logged } = startSender({ allowPrivateAddresses: true })
+      expect(await send(outgoing(`http://${host}:${port}`))).toEqual(refusal)
+      expect([connections(), logged]).toEqual([0, [line]])
+    },
+  )
+
   test.each([301, 302, 303, 307, 308])('to where a redirect leads: %i', async (status) => {
     const { port, connections } = await canary()
     const places = [
@@ -255,7 +404,7 @@ describe('a request arrives', () => {
       lookup: resolver(['127.0.0.1']).lookup,
     })
     expect(await send(outgoing(`http://provider.example:${port}`))).toMatchObject({ received: true })
-    expect(await send(outgoing(`http://0.0.0.0:${port}`))).toMatchObject({ received: true })
+    expect(await send(outgoing(`http://[::ffff:7f00:1]:${port}`))).toMatchObject({ received: true })
     expect([connections(), logged]).toEqual([2, []])
   })
 
@@ -266,14 +415,20 @@ describe('a request arrives', () => {
     expect([connections(), logged]).toEqual([1, []])
   })
 
-  test('at the address that was checked, however the answers change', async () => {
-    const { port, connections } = await canary()
-    const { lookup, asked } = resolver(['127.0.0.1'], ['0.0.0.0'], ['127.0.0.1'], ['0.0.0.0'])
-    const { send, logged } = startSender({ lookup })
-    const ends: boolean[] = []
-    for (let n = 0; n < 4; n++) ends.push((await send(outgoing(`http://localhost:${port}`))).received)
-    // One question for each connection: what is answered afterwards does not matter to it.
-    expect([ends, connections(), asked()]).toEqual([[true, false, true, false], 2, 4])
-    expect(logged).toEqual([line, line])
-  })
+  test.each([
+    ['localhost', false],
+    ['provider.example', true],
+  ])(
+    'at the address that was checked, however the answers for %s change',
+    async (host, allowPrivateAddresses) => {
+      const { port, connections } = await canary()
+      const { lookup, asked } = resolver(['127.0.0.1'], ['0.0.0.0'], ['1.1.1.1', '127.0.0.1'], ['1.1.1.1'])
+      const { send, logged } = startSender({ allowPrivateAddresses, lookup })
+      const ends: boolean[] = []
+      for (let n = 0; n < 4; n++) ends.push((await send(outgoing(`http://${host}:${port}`))).received)
+      // One question for each connection: what is answered afterwards does not matter to it.
+      expect([ends, connections(), asked()]).toEqual([[true, false, true, false], 2, 4])
+      expect(logged).toEqual([line, line])
+    },
+  )
 })

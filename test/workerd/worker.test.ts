@@ -28,6 +28,12 @@ const config = variables['GATEWAY_CONFIG'] ?? ''
 const fetchWith = (changed: Record<string, unknown>, path: string, init?: RequestInit): Promise<Response> =>
   worker.fetch(new Request(new URL(path, 'https://gateway.example'), init), { ...env, ...changed })
 
+function withPlainHttp(baseUrl: string): string {
+  const { connections, ...rest } = JSON.parse(config)
+  const apinizer = { ...connections.apinizer, baseUrl, allowPrivateAddresses: true, allowHttp: true }
+  return JSON.stringify({ ...rest, connections: { ...connections, apinizer } })
+}
+
 describe('an environment at fault', () => {
   const secret = 'a-secret-that-nobody-may-see'
   test.each<[string, Record<string, unknown>, string[]]>([
@@ -39,6 +45,11 @@ describe('an environment at fault', () => {
       ['GATEWAY_CONFIG'],
     ],
     ['a secret that is not set', { APINIZER_TOKEN: undefined }, ['names APINIZER_TOKEN, which is not set']],
+    [
+      'plain HTTP, which a Node gateway would take',
+      { GATEWAY_CONFIG: withPlainHttp(`http://${secret}.example`) },
+      ['allowHttp: is for Node alone'],
+    ],
     ['a bad audit key and a bad level', { AUDIT_KEY: secret, LOG_LEVEL: secret }, ['AUDIT_KEY', 'LOG_LEVEL']],
   ])('%s: nothing is served but health, and only the log says why', async (_, changed, faults) => {
     const log = vi.spyOn(console, 'log').mockImplementation(() => {})
