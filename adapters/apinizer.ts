@@ -5,6 +5,7 @@ import { z } from 'zod'
 import {
   type Adapter,
   type Body,
+  type Current,
   type Deployment,
   type Refusal,
   type UpstreamResponse,
@@ -12,15 +13,17 @@ import {
   refusalByStatus,
   refused,
 } from '../src/adapter.ts'
-import type { JsonObject } from '../src/json.ts'
-import { toInstant } from '../src/model.ts'
+import { isObject, type Json, type JsonObject } from '../src/json.ts'
+import { type AnyValues, isPlain, toInstant, type Values } from '../src/model.ts'
 import { Secret } from '../src/secret.ts'
+import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/unreadable.ts'
 
 const LIST = '/apiops/projects/{projectName}/credentials/' // the trailing slash is part of the path
 const JSON_TYPE = { 'content-type': 'application/json' }
 
 export const apinizer: Adapter = {
-  baseUrl: {},
+  // The default installation of its Manager is plain HTTP at a port of a node.
+  baseUrl: { plainHttp: true },
   auth: [
     { scheme: 'header', header: 'Authorization', prefix: 'Bearer ', setting: 'token' },
     {
@@ -87,31 +90,14 @@ export const apinizer: Adapter = {
           const list = listAnswer.safeParse(response.body)
           if (!list.success || !envelope.safeParse(response.body).success)
             return refused('upstream-failed', 'the provider answered without a list of credentials')
-          const [found, second] = list.data.resultList.filter((item) => item.username === username)
-          if (!found) return refused('not-found', 'the project has no such credential')
-          const item = credentialItem.safeParse(found)
-          if (second || !item.success) {
-            // What is not told cannot be sent back, and sending a default could open access.
-            return refused(
-              'upstream-failed',
-              'the provider’s list does not tell all fields of the credential',
-            )
-          }
-          const { fullName, description, email, enabled, roleNameList, ipList, expireDate, metadata } =
-            item.data
-          return parsed({
-            values: {
-              name: fullName,
-              description: description ?? null,
-              email,
-              enabled,
-              roles: roleNameList,
-              allowedIps: ipList,
-              expiresAt: expireDate ?? null,
-              ...(metadata && { metadata: shown(metadata) }),
-            },
-            ...(metadata && { carry: { metadata: metadata.map(withoutSecret) } }),
-          })
+          const { resultList } = list.data
+          const isOwn = (item: unknown) => isObject(item) && item['username'] === username
+          const at = resultList.findIndex(isOwn)
+          if (at === -1) return refused('not-found', 'the project has no such credential')
+          if (resultList.findLastIndex(isOwn) !== at)
+            return refused('upstream-failed', 'the provider lists the credential twice')
+          const item = resultList[at] as Record<string, unknown>
+          return parsed(readItem(item, (whole: typeof list.data) => whole.resultList[at], response.text))
         },
       },
 
@@ -142,34 +128,54 @@ export const apinizer: Adapter = {
             body: { password: secret },
           })
         }
-        const carried = current.carry?.['metadata']
-        if (Array.isArray(carried) && carried.some((entry: JsonObject) => entry['secret'] === true)) {
+        const metadata = current.carry?.['metadata']
+        if ((current.values as AnyValues)['metadata'] instanceof Unreadable && metadata === undefined) {
+          return refused(
+            'upstream-failed',
+            'the credential’s metadata cannot be sent back as it is, so that replacing the credential would lose it; `secret` alone can be changed',
+            { errors: [{ pointer: '#/metadata', code: 'unreadable-field', detail: 'cannot be sent back' }] },
+          )
+        }
+        if (Array.isArray(metadata) && metadata.some((entry: JsonObject) => entry['secret'] === true)) {
           return refused(
             'secret-required-by-provider',
             'the credential has secret metadata that cannot be read, so that replacing it would lose them; `secret` alone can be changed',
           )
         }
-        const whole = { ...current.values, ...others }
-        const body = {
-          email: whole.email,
-          fullName: whole.name,
-          description: whole.description,
-          username,
-          password: secret,
-          roleNameList: whole.roles,
-          enabled: whole.enabled,
-          ipList: whole.allowedIps,
-          expireDate: whole.expiresAt,
+        const usable = Object.entries(current.values as AnyValues).filter(([, value]) => isPlain(value))
+        const whole = { ...Object.fromEntries(usable), ...current.carry, ...others } as Record<string, Body>
+        const missing = Object.keys(items).filter((name) => whole[name] === undefined)
+        if (missing.length > 0) {
+          const detail =
+            'must be sent with the change: the provider needs it and told no value that can be sent back'
+          return refused('incomplete-representation', `${missing.join(', ')}: ${detail}`, {
+            errors: missing.map((name) => ({
+              pointer: `#/${name}`,
+              code: 'incomplete-representation',
+              detail,
+            })),
+          })
         }
-        if (Object.values(body).includes(undefined))
-          return refused('upstream-failed', 'the credential was not read whole')
         return parsed({
           method: 'PUT',
           template: LIST,
           ref: { projectName },
           headers: JSON_TYPE,
-          body: { ...(body as Record<string, Body>), ...(carried !== undefined && { metadata: carried }) },
-          carries: Object.keys(current.values).filter((name) => name === 'metadata' || !(name in others)),
+          body: {
+            email: whole['email'],
+            fullName: whole['name'],
+            description: whole['description'],
+            username,
+            password: secret,
+            roleNameList: whole['roles'],
+            enabled: whole['enabled'],
+            ipList: whole['allowedIps'],
+            expireDate: whole['expiresAt'],
+            ...(metadata !== undefined && { metadata }),
+          } as Record<string, Body>,
+          carries: [...Object.keys(items), ...(metadata === undefined ? [] : ['metadata'])].filter(
+            (name) => name === 'metadata' || !(name in others),
+          ),
         })
       },
 
@@ -220,33 +226,65 @@ const envelope = z.object({
   deploymentResult: z.unknown().optional(),
 })
 
-const listAnswer = z.object({ resultList: z.array(z.looseObject({ username: z.string().optional() })) })
+const listAnswer = z.object({ resultList: z.array(z.unknown()) })
 
-const metadataEntry = z.looseObject({
-  key: z.string(),
-  value: z.json().optional(),
-  secret: z.boolean().nullish(),
-})
-type MetadataEntry = JsonObject & z.infer<typeof metadataEntry>
+/** RFC 3339, or Java's usual format, which writes the offset without its colon. */
+const date = z
+  .string()
+  .transform((value) => value.replace(/([+-]\d\d)(\d\d)$/, '$1:$2'))
+  .pipe(z.iso.datetime({ offset: true }))
+const text = z.string().refine(isUsable)
 
-const credentialItem = z.object({
-  fullName: z.string(),
-  description: z.string().nullish(),
-  email: z.string(),
-  enabled: z.boolean(),
-  roleNameList: z.array(z.string()),
-  ipList: z.array(z.string()),
-  expireDate: z
-    .string()
-    // Java's usual format writes the offset without its colon.
-    .transform((value) => toInstant(value.replace(/([+-]\d\d)(\d\d)$/, '$1:$2')))
-    .refine((value) => value !== undefined, { error: 'not a date' })
-    .nullish(),
-  metadata: z
-    .array(metadataEntry)
-    .transform((entries) => entries as MetadataEntry[])
-    .nullish(),
-})
+/**
+ * Where an item of the list has the fields of the model, and what can be sent back of them. An older server leaves out what
+ * is null.
+ */
+const items: Record<string, { upstream: string; schema: z.ZodType<unknown> }> = {
+  name: { upstream: 'fullName', schema: text },
+  description: { upstream: 'description', schema: text.nullish() },
+  email: { upstream: 'email', schema: text },
+  enabled: { upstream: 'enabled', schema: z.boolean() },
+  roles: { upstream: 'roleNameList', schema: z.array(text) },
+  allowedIps: { upstream: 'ipList', schema: z.array(text) },
+  expiresAt: { upstream: 'expireDate', schema: date.nullish() },
+}
+
+const metadataList = z
+  .array(z.looseObject({ key: text, secret: z.boolean().nullish() }))
+  .refine((entries) => legibleOf(entries) !== undefined)
+type MetadataEntry = JsonObject & z.infer<typeof metadataList>[number]
+
+/** One item of the list. `find` has it in the whole answer, whose text is `source`. */
+function readItem(
+  item: Record<string, unknown>,
+  find: (whole: never) => unknown,
+  source: string | undefined,
+): Current<'credential'> {
+  const values: AnyValues = {}
+  const carry: Record<string, Json> = {}
+  for (const [name, { upstream, schema }] of Object.entries(items)) {
+    const told = item[upstream]
+    const read = schema.safeParse(told)
+    const value =
+      name === 'expiresAt' && typeof read.data === 'string' ? toInstant(read.data) : (read.data ?? null)
+    values[name] = read.success && value !== undefined ? (value as Json) : new Unreadable(told)
+    // In the provider's own spelling, which the model may have no room for.
+    if (read.success && JSON.stringify(value) !== JSON.stringify(told)) carry[name] = (told ?? null) as Json
+  }
+  const { metadata } = item
+  if (metadata !== undefined && metadata !== null) {
+    const entries = metadataList.safeParse(metadata)
+    const exact = exactly(metadata, source, (whole) => (find(whole) as typeof item)['metadata'])
+    const isShown = entries.success && isUsable(metadata)
+    values['metadata'] = isShown ? shown(metadata as MetadataEntry[]) : new Unreadable(exact)
+    if (entries.success) {
+      const spelled = spelledAs(metadata as Json, exact) as unknown as MetadataEntry[]
+      carry['metadata'] = spelled.map(withoutSecret)
+    }
+  }
+  const isCarried = Object.keys(carry).length > 0
+  return { values: values as Values<'credential'>, ...(isCarried && { carry }) }
+}
 
 /** The entries that are not withheld, as the model's object. */
 const shown = (entries: MetadataEntry[]): JsonObject =>

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import {
   type Adapter,
   type Body,
+  type Current,
   type KindSpec,
   type Refusal,
   type Ref,
@@ -12,8 +13,17 @@ import {
   refusalByStatus,
   refused,
 } from '../src/adapter.ts'
-import { type AnyCapabilities, type Capabilities, isWritable, type Kind, type Values } from '../src/model.ts'
+import { isObject, type Json, type JsonObject } from '../src/json.ts'
+import {
+  type AnyCapabilities,
+  type AnyValues,
+  type Capabilities,
+  isWritable,
+  type Kind,
+  type Values,
+} from '../src/model.ts'
 import { Secret } from '../src/secret.ts'
+import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/unreadable.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
 
@@ -28,11 +38,12 @@ const shared = {
 const readOnly = (upstream: string) => ({ mutability: 'readOnly', upstream }) as const
 const flag = (upstream: string) => ({ mutability: 'readWrite', upstream }) as const
 
-const text = z.string()
+const text = z.string().refine(isUsable)
+const object = z.custom(isObject).refine(isUsable)
 const sharedAttributes = {
   reference: text.nullish(),
   reference_origin: text.nullish(),
-  metadata: z.record(z.string(), z.json()).nullish(),
+  metadata: object.nullish(),
 }
 
 const credential = resource<'credential'>({
@@ -60,12 +71,12 @@ const credential = resource<'credential'>({
     createdAt: readOnly('created_at'),
     updatedAt: readOnly('updated_at'),
   },
-  attributes: z.object({
+  attributes: {
     name: text,
     expires_in: z.int().nullish(),
     redirect_uri: text.nullish(),
     kind: text.optional(),
-    mode: text.optional(),
+    mode: text.nullish(),
     client_id: text.optional(),
     scopes: text.nullish(),
     confidential: z.boolean().optional(),
@@ -73,14 +84,14 @@ const credential = resource<'credential'>({
     created_at: text.optional(),
     updated_at: text.optional(),
     ...sharedAttributes,
-  }),
+  },
 })
 
 const role = resource<'role'>({
   type: 'roles',
   include: '',
   fields: { name, kind: readOnly('kind'), ...shared },
-  attributes: z.object({ name: text, kind: text.optional(), ...sharedAttributes }),
+  attributes: { name: text, kind: text.optional(), ...sharedAttributes },
 })
 
 const permission = resource<'permission'>({
@@ -95,15 +106,15 @@ const permission = resource<'permission'>({
     restrictions: { mutability: 'immutable', upstream: 'restrictions' },
     ...shared,
   },
-  attributes: z.object({
+  attributes: {
     can_create: z.boolean(),
     can_read: z.boolean(),
     can_update: z.boolean(),
     can_destroy: z.boolean(),
     subject: text.optional(),
-    restrictions: z.record(z.string(), z.json()).nullish(),
+    restrictions: object.nullish(),
     ...sharedAttributes,
-  }),
+  },
 })
 
 export const commerceLayer: Adapter = {
@@ -151,41 +162,65 @@ export const commerceLayer: Adapter = {
 
 const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
 
+const linkage = z.object({ type: z.literal(['roles', 'role']), id: text }).nullable()
+
+/** What is told of the role, checked by nobody; undefined where nothing is. */
+function linkageOf(relationships: unknown): unknown {
+  const role = isObject(relationships) ? relationships['role'] : undefined
+  return isObject(role) ? role['data'] : undefined
+}
+
 /** One JSON:API resource type (https://jsonapi.org/format/1.0/): the three kinds differ in their tables only. */
 function resource<K extends Kind>(of: {
   type: string
   include: string
   fields: Capabilities<K>
-  attributes: z.ZodType<Record<string, unknown>>
+  /** What each attribute is, by its upstream name. */
+  attributes: Record<string, z.ZodType>
 }): KindSpec<K> {
   const template = `/api/${of.type}/{id}`
   const fields = Object.entries(of.fields as AnyCapabilities).flatMap(([name, capability]) =>
     capability ? [{ name, upstream: capability.upstream, writable: isWritable(capability) }] : [],
   )
-  const linkage = z.object({ type: z.literal(['roles', 'role']), id: z.string() }).nullable()
   const document = z.object({
     data: z.object({
       id: z.string(),
       type: z.literal(of.type),
-      attributes: of.attributes,
-      relationships: z.object({ role: z.object({ data: linkage.optional() }).optional() }).optional(),
+      attributes: z.custom<Record<string, unknown>>(isObject),
+      relationships: z.unknown().optional(),
     }),
   })
 
   /** Takes over what the table names and nothing else: `client_secret` ends here. */
-  function values(ref: Ref, response: UpstreamResponse): Values<K> | undefined {
+  function readResource(ref: Ref, response: UpstreamResponse): Current<K> | undefined {
     const read = document.safeParse(response.body)
     if (response.status !== 200 || !read.success || read.data.data.id !== ref['id']) return undefined
     const { attributes, relationships } = read.data.data
-    const told = Object.fromEntries(
-      fields.flatMap(({ name, upstream }) =>
-        attributes[upstream] === undefined ? [] : [[name, attributes[upstream]]],
-      ),
-    )
+    const exact = (upstream: string) =>
+      exactly(
+        attributes[upstream],
+        response.text,
+        (whole: typeof read.data) => whole.data.attributes[upstream],
+      )
+    const values: AnyValues = {}
+    for (const { name, upstream } of fields) {
+      const schema = of.attributes[upstream]
+      const told = attributes[upstream]
+      if (!schema) continue
+      if (!schema.safeParse(told).success) values[name] = new Unreadable(exact(upstream), legibleOf(told))
+      else if (told !== undefined) values[name] = told as Json
+    }
     // Linkage is told only where the role was included; without it the role is not known.
-    const linked = relationships?.role?.data
-    if ('roles' in of.fields && linked !== undefined) told['roles'] = linked ? [linked.id] : []
-    return told as Values<K>
+    const linked = linkageOf(relationships)
+    if ('roles' in of.fields && linked !== undefined) {
+      const role = linkage.safeParse(linked)
+      values['roles'] = role.success ? (role.data ? [role.data.id] : []) : new Unreadable(linked)
+    }
+    const metadata = exact('metadata')
+    return {
+      values: values as Values<K>,
+      ...(isObject(metadata) && { carry: { metadata: metadata as JsonObject } }),
+    }
   }
 
   return {
@@ -201,15 +236,18 @@ function resource<K extends Kind>(of: {
         headers: { accept: MEDIA_TYPE },
       }),
       parse(ref, response) {
-        const read = values(ref, response)
-        if (read) return parsed({ values: read })
+        const read = readResource(ref, response)
+        if (read) return parsed(read)
         if (response.status >= 400) return { ok: false, refusal: refusal(of.fields, response) }
         return refused('upstream-failed', `the provider answered without the ${of.type} resource`)
       },
     },
 
-    plan(ref, desired) {
-      const asked = desired as Record<string, Body>
+    plan(ref, desired, current) {
+      // What metadata keeps, it keeps as it was spelled.
+      const metadata =
+        'metadata' in desired && spelledAs(desired.metadata as Json, current?.carry?.['metadata'])
+      const asked = { ...desired, ...(metadata && { metadata }) } as Record<string, Body>
       const attributes = fields
         .filter(({ name, writable }) => writable && name !== 'roles' && asked[name] !== undefined)
         .map(({ name, upstream }) => [upstream, asked[name]] as const)
@@ -231,17 +269,28 @@ function resource<K extends Kind>(of: {
       })
     },
 
-    parse(ref, response) {
+    parse(ref, response, desired) {
+      // The resource was read a moment before: what is not there is what the body names.
+      if (response.status === 404 && desired && 'roles' in desired)
+        return { outcome: 'rejected', refusal: noSuchRole }
       if (response.status >= 400) return { outcome: 'rejected', refusal: refusal(of.fields, response) }
-      const told = values(ref, response)
+      const told = readResource(ref, response)
       return told
-        ? { outcome: 'applied', values: told }
+        ? { outcome: 'applied', values: told.values }
         : {
             outcome: 'unknown',
             detail: `the provider answered ${response.status} without the ${of.type} resource`,
           }
     },
   }
+}
+
+const noSuchRole: Refusal = {
+  problem: 'upstream-validation-failed',
+  detail: 'the provider has no such role, or no longer the credential',
+  errors: [
+    { pointer: '#/roles', code: 'upstream-validation-failed', detail: 'names a role that does not exist' },
+  ],
 }
 
 const errorDocument = z.object({

@@ -2,10 +2,12 @@
 // https://docs.discue.io/api-reference/organizations/update-an-api-client.html
 import { z } from 'zod'
 import { type Adapter, parsed, refusalByStatus, refused } from '../src/adapter.ts'
+import { isUsable } from '../src/unreadable.ts'
 
+const text = z.string().refine(isUsable)
 // The vendor's newer clients call the name `alias`.
 const answer = z.object({
-  api_client: z.object({ id: z.string(), name: z.string().nullish(), alias: z.string().nullish() }),
+  api_client: z.object({ id: z.string(), name: text.nullish(), alias: text.nullish() }),
 })
 
 export const discue: Adapter = {

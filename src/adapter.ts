@@ -11,8 +11,11 @@ import type { Secret } from './secret.ts'
 export interface Adapter {
   /** Kinds that the provider has; a kind without an entry does not exist there. */
   kinds: { [K in Kind]?: KindSpec<K> }
-  /** What stands before every path template, such as `https://api.discue.io/v1`. Without a default it must be configured. */
-  baseUrl: { default?: string }
+  /**
+   * What stands before every path template, such as `https://api.discue.io/v1`. Without a default it must be configured.
+   * `plainHttp` where the provider is installed on private networks and speaks plain HTTP there.
+   */
+  baseUrl: { default?: string; plainHttp?: true }
   /** Ways to sign in; a connection uses the one whose settings it names. */
   auth: readonly Auth[]
   /** What the provider lets through, as far as it publishes that; a configuration may know better. */
@@ -37,14 +40,14 @@ export interface KindSpec<K extends Kind> {
   }
   /** The one request that makes the change. `current` is undefined where the provider cannot be read. */
   plan(ref: Ref, desired: Values<K>, current: Current<K> | undefined): Parsed<UpstreamRequest>
-  /** Decides what a definite answer (2xx, or a refusal by 4xx) means; never by the HTTP status alone. */
-  parse(ref: Ref, response: UpstreamResponse): Reported<K>
+  /** Decides what a definite answer (2xx, or a refusal by 4xx) to a write of `desired` means; never by the HTTP status alone. */
+  parse(ref: Ref, response: UpstreamResponse, desired?: Values<K>): Reported<K>
 }
 
-/** A resource as it was read. A field that the answer did not tell is absent. */
+/** A resource as it was read. A field that the answer did not tell is absent, one that cannot be used is `Unreadable`. */
 export interface Current<K extends Kind> {
   values: Values<K>
-  /** What a full replacement must send back verbatim and the model has no field for, by field name. */
+  /** What can be sent back as the provider spelled it, by field name. */
   carry?: Readonly<Record<string, Json>>
 }
 
@@ -68,8 +71,10 @@ export interface UpstreamResponse {
   status: number
   /** Names in lower case. */
   headers: Readonly<Record<string, string>>
-  /** The parsed JSON body; undefined where there was none or it was no JSON. */
+  /** The parsed JSON body, of which nothing is checked; undefined where there was none or it was no JSON. */
   body: unknown
+  /** What it was parsed from. */
+  text?: string
 }
 
 /** Why a request cannot be made, or what a refusal by the provider means to the caller. */

@@ -5,7 +5,7 @@ import type { Log } from './log.ts'
 import { fieldsOf, type Kind, kinds } from './model.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import type { Limit } from './rate-limit.ts'
-import { GATEWAY } from './resource-id.ts'
+import { GATEWAY, plainSpelling } from './resource-id.ts'
 import type { Send } from './upstream.ts'
 
 /** An authenticated internal service and what it came with. */
@@ -111,29 +111,40 @@ export function authenticator({
   }
 }
 
-const globs = new Map<string, RegExp>()
+const globs = new Map<string, string[]>()
 
-/** `*` matches any run of characters, colons included; everything else stands for itself. */
+/** What stands between the stars of a glob; `\\*` is a star itself. */
+function literalsOf(glob: string): string[] {
+  const known = globs.get(glob)
+  if (known) return known
+  const literals = glob.split(/(?<!\\)\*/).map((literal) => literal.replaceAll('\\*', '*'))
+  globs.set(glob, literals)
+  return literals
+}
+
+/** `*` matches any run of characters, colons included; everything else stands for itself. In linear time. */
 function matches(glob: string, id: string): boolean {
-  let pattern = globs.get(glob)
-  if (!pattern) {
-    pattern = new RegExp(
-      `^${glob
-        .split('*')
-        .map((literal) => RegExp.escape(literal))
-        .join('.*')}$`,
-      's',
-    )
-    globs.set(glob, pattern)
+  const [first = '', ...between] = literalsOf(glob)
+  const last = between.pop()
+  if (last === undefined) return id === first
+  if (!id.startsWith(first)) return false
+  let at = first.length
+  for (const literal of between) {
+    const found = id.indexOf(literal, at)
+    if (found === -1) return false
+    at = found + literal.length
   }
-  return pattern.test(id)
+  return id.length - last.length >= at && id.endsWith(last)
 }
 
 const grants = (rule: Rule, action: Action): boolean =>
   rule.actions.includes(action) || (action === 'plan' && rule.actions.includes('write'))
 
-const covers = (rule: Rule, kind: Kind, id: string): boolean =>
-  rule.kinds.includes(kind) && rule.ids.some((glob) => matches(glob, id))
+/** Of an event's resource too, whose id may be in its earlier spelling. */
+function covers(rule: Rule, kind: Kind, id: string): boolean {
+  const plain = plainSpelling(id)
+  return rule.kinds.includes(kind) && rule.ids.some((glob) => matches(glob, plain))
+}
 
 /** Whether any rule reaches the resource: without one it does not exist for the caller. */
 export const isVisible = (caller: Caller, kind: Kind, id: string): boolean =>
@@ -183,8 +194,8 @@ export function touchesConnection(caller: Caller, connection: string): boolean {
   const prefix = `${connection}:`
   return caller.allow.some((rule) =>
     rule.ids.some((glob) => {
-      const [literal = ''] = glob.split('*')
-      return literal.startsWith(prefix) || (glob.includes('*') && prefix.startsWith(literal))
+      const [literal = '', ...more] = literalsOf(glob)
+      return literal.startsWith(prefix) || (more.length > 0 && prefix.startsWith(literal))
     }),
   )
 }

@@ -3,7 +3,7 @@ import { HIDDEN, isSame, withoutEchoes } from './hidden.ts'
 import type { Json, JsonObject } from './json.ts'
 import type { Entry } from './ledger/ledger.ts'
 import type { Merged } from './merge.ts'
-import type { AnyValues, FieldChanges } from './model.ts'
+import { type AnyValues, type FieldChanges, isPlain } from './model.ts'
 import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
 import { comparable, type Finding, hasSecret } from './write.ts'
@@ -66,7 +66,7 @@ export function conclude(
   const known = isWhole ? whole : told
   const unechoed = withoutEchoes(known, desired, before)
   const named = visible(tools, [...comparable(desired), ...kept, ...carried])
-  const inForce = named.filter((name) => known[name] !== undefined && unechoed[name] === known[name])
+  const inForce = named.filter((name) => isPlain(known[name]) && unechoed[name] === known[name])
   const mayHaveChanged = isWhole || outcome === 'partial' || outcome === 'unknown'
   const contradicted = Object.entries(withTold).filter(([name]) => notTaken?.includes(name))
   const more = deployment && { deployment: withoutNamesLike(deployment, desired) }

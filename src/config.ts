@@ -1,9 +1,9 @@
 import { z } from 'zod'
-import type { Auth, Limits, Registry, SettingName } from './adapter.ts'
-import { isLoopbackHost, isPrivateHost } from './address-guard.ts'
+import type { Adapter, Auth, Limits, Registry, SettingName } from './adapter.ts'
+import { isLoopbackHost, isPrivateHost, literalAddress, mayReach } from './address-guard.ts'
 import { pointer } from './json.ts'
 import { kinds } from './model.ts'
-import { NAME, parseId, type ResourceAddress } from './resource-id.ts'
+import { NAME, parseId, plainSpelling, type ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 
 export const actions = ['read', 'write', 'plan', 'audit', 'resolve'] as const
@@ -15,17 +15,18 @@ const reference = z.strictObject(
 )
 
 const PRIVATE = 'is no public address, and allowPrivateAddresses is not set'
+const HTTPS = 'must be https (http is for loopback hosts)'
 
 const isEncrypted = ({ protocol, hostname }: URL): boolean =>
   protocol === 'https:' || (protocol === 'http:' && isLoopbackHost(hostname))
 
-/** What stands before a path template. `https` only, but loopback; no query, fragment or userinfo. */
+/** What stands before a path template: no query, fragment or userinfo. Where it may be http is for its user to say. */
 const base = z.string().transform((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const fault = !url
     ? 'must be an absolute URL'
-    : !isEncrypted(url)
-      ? 'must be https (http is for loopback hosts)'
+    : !/^https?:$/.test(url.protocol)
+      ? HTTPS
       : url.search || url.hash || url.username || url.password || /[?#]/.test(text)
         ? 'must have no query, fragment or user information'
         : undefined
@@ -35,6 +36,8 @@ const base = z.string().transform((text, context) => {
   }
   return url.origin + url.pathname.replace(/\/+$/, '')
 })
+
+const encryptedBase = base.refine((url) => isEncrypted(new URL(url)), HTTPS)
 
 const allowances = z
   .array(z.strictObject({ requests: z.int().min(1).max(1e6), seconds: z.int().min(1).max(3600) }))
@@ -57,15 +60,47 @@ const connection = z.strictObject({
   verifyWrites: z.boolean().default(true),
   /** Whether the provider may stand on a private network. */
   allowPrivateAddresses: z.boolean().default(false),
+  /** Whether it may be spoken to in clear text there. */
+  allowHttp: z.boolean().default(false),
   /** Sliding windows instead of those that the provider publishes; an empty list sets no limit. */
   limits: z.strictObject({ writes: allowances, reads: allowances, tokens: allowances }).default({}),
   self: z.array(z.string()).default([]),
 })
 
+/** How an id that is percent-encoded, as ids were spelled before, is spelled now. An id is no secret. */
+const spelledAnew = (text: string): string =>
+  `is percent-encoded, and ids are plain text; write ${JSON.stringify(text)}`
+
+/** Why a text is no glob over ids, or undefined. */
+function globFault(glob: string): string | undefined {
+  if (glob.includes('%')) {
+    const plain = plainSpelling(glob.replaceAll(/%2a/gi, '\\*'))
+    return /[%\p{Cc}]/u.test(plain) ? 'has a "%" or a control character, which no id has' : spelledAnew(plain)
+  }
+  if (/\\(?!\*)/.test(glob)) return 'has a "\\" that does not stand before a "*"; no id has one'
+  return glob === glob.normalize('NFC') ? undefined : 'is not in Unicode normalization form C, as ids are'
+}
+
+const glob = z
+  .string()
+  .min(1)
+  .superRefine((text, context) => {
+    const fault = globFault(text)
+    if (fault) context.addIssue(fault)
+  })
+
+/** The address, or why the text is no id. */
+function readId(text: string): { ok: true; value: ResourceAddress } | { ok: false; fault: string } {
+  const read = parseId(text)
+  if (read.ok) return read
+  const plain = parseId(plainSpelling(text))
+  return { ok: false, fault: plain.ok ? spelledAnew(plain.value.id) : read.problem.detail }
+}
+
 const rule = z.strictObject({
   actions: z.array(z.enum(actions)).min(1),
   kinds: z.array(z.enum(kinds)).min(1),
-  ids: z.array(z.string().min(1)).min(1),
+  ids: z.array(glob).min(1),
   fields: z.array(z.string().min(1)).min(1),
 })
 export type Rule = z.output<typeof rule>
@@ -134,7 +169,7 @@ const issuer = z.strictObject({
     .string()
     .refine((text) => URL.canParse(text), { error: 'must be an absolute URL', abort: true })
     .transform((text) => new URL(text))
-    .refine(isEncrypted, 'must be https (http is for loopback hosts)')
+    .refine(isEncrypted, HTTPS)
     .refine(({ username, password, hash }) => !username && !password && !hash, {
       error: 'must have no fragment or user information',
     })
@@ -176,6 +211,7 @@ export interface ConnectionConfig {
   hideMetadata: boolean
   verifyWrites: boolean
   allowPrivateAddresses: boolean
+  allowHttp: boolean
   limits: Limits
   /** Canonical ids of what the gateway itself depends on. */
   self: readonly string[]
@@ -210,11 +246,45 @@ export function counterOf(
 const settings = (auth: Auth): SettingName[] =>
   auth.scheme === 'header' ? [auth.setting] : ['clientId', 'clientSecret']
 
-/** Reads the document and names every fault at once; a fault's text never holds a value. */
+type GivenConnection = z.output<typeof connection>
+
+/** Why a connection may not lead to where a setting of it says. */
+function addressFault(
+  url: URL,
+  { allowPrivateAddresses, allowHttp }: GivenConnection,
+  { plainHttp }: Adapter['baseUrl'],
+): string | undefined {
+  if (!isEncrypted(url)) {
+    if (!plainHttp) return HTTPS
+    if (!allowHttp) return 'must be https (http in a private network needs allowHttp)'
+    const address = literalAddress(url.hostname)
+    if (address !== undefined && !mayReach(url, address, true))
+      return 'is no address of a private network, and nothing goes elsewhere in clear text'
+  }
+  return !allowPrivateAddresses && isPrivateHost(url.hostname) ? PRIVATE : undefined
+}
+
+/** Why a connection may not have the allowance; one that nothing needs would only be there when something slips. */
+function allowHttpFault(
+  { allowPrivateAddresses, baseUrl }: GivenConnection,
+  { plainHttp }: Adapter['baseUrl'],
+  checksAddresses: boolean,
+): string | undefined {
+  if (!plainHttp) return 'is not used by this provider'
+  if (!checksAddresses) return 'is for Node alone: nothing checks here which address a name leads to'
+  if (!allowPrivateAddresses) return 'needs allowPrivateAddresses: http is for private networks alone'
+  return baseUrl?.startsWith('https:') ? 'is not needed: baseUrl is https' : undefined
+}
+
+/**
+ * Reads the document and names every fault at once; a fault's text never holds a value.
+ * @param checksAddresses Whether the runtime checks the address that a connection is made to.
+ */
 export function readConfig(
   text: string,
   environment: Readonly<Record<string, string | undefined>>,
   registry: Registry,
+  checksAddresses = true,
 ): { ok: true; value: Config } | { ok: false; faults: ConfigFault[] } {
   let json: unknown
   try {
@@ -267,18 +337,32 @@ export function readConfig(
     const baseUrl = given.baseUrl ?? adapter.baseUrl.default
     if (!baseUrl) fault([...at, 'baseUrl'], 'is required for this provider')
     const endpoint = auth?.scheme === 'client-credentials' ? auth.endpoint : undefined
-    if (given.authUrl && endpoint?.base !== 'authUrl')
-      fault([...at, 'authUrl'], 'is not used by this provider')
+    const usesAuthUrl = (auth ? [auth] : adapter.auth).some(
+      (way) => way.scheme === 'client-credentials' && way.endpoint.base === 'authUrl',
+    )
+    if (!usesAuthUrl) {
+      if (given.authUrl) fault([...at, 'authUrl'], 'is not used by this provider')
+    } else if (given.baseUrl && !given.authUrl) {
+      const detail = 'is required beside baseUrl: the secret would go to the provider’s usual token endpoint'
+      fault([...at, 'authUrl'], detail)
+    } else if (given.authUrl && !given.baseUrl) {
+      fault(
+        [...at, 'baseUrl'],
+        'is required beside authUrl: its tokens would go to the provider’s usual host',
+      )
+    }
     for (const setting of ['baseUrl', 'authUrl'] as const) {
       const url = given[setting]
-      if (url && !given.allowPrivateAddresses && isPrivateHost(new URL(url).hostname))
-        fault([...at, setting], PRIVATE)
+      const detail = url && addressFault(new URL(url), given, adapter.baseUrl)
+      if (detail) fault([...at, setting], detail)
     }
+    const unusable = given.allowHttp && allowHttpFault(given, adapter.baseUrl, checksAddresses)
+    if (unusable) fault([...at, 'allowHttp'], unusable)
     for (const [index, id] of given.self.entries()) {
-      const parsed = parseId(id)
-      if (!parsed.ok || parsed.value.id !== id || parsed.value.connection !== name) {
+      const read = readId(id)
+      if (!read.ok) fault([...at, 'self', index], read.fault)
+      else if (read.value.connection !== name)
         fault([...at, 'self', index], 'is not a canonical id of this connection')
-      }
     }
     if (given.requireIfMatch && Object.values(adapter.kinds).some((spec) => !spec.read)) {
       fault([...at, 'requireIfMatch'], 'cannot be met: this provider cannot be read')
@@ -297,6 +381,7 @@ export function readConfig(
       hideMetadata: given.hideMetadata,
       verifyWrites: given.verifyWrites,
       allowPrivateAddresses: given.allowPrivateAddresses,
+      allowHttp: given.allowHttp,
       limits: {
         per,
         writes: given.limits.writes ?? published.writes,
@@ -325,8 +410,8 @@ export function readConfig(
       fault(at, 'is not a name: lower-case letters, digits and "-", beginning with a letter')
     const id = check(z.string(), value, at)
     if (id === undefined) continue
-    const target = parseId(id)
-    if (!target.ok) fault(at, target.problem.detail)
+    const target = readId(id)
+    if (!target.ok) fault(at, target.fault)
     else if (!Object.hasOwn(whole.connections, target.value.connection)) fault(at, 'leads to no connection')
     else aliases.set(name, target.value)
   }
@@ -342,7 +427,7 @@ export function readConfig(
     const given = check(issuer, value, at)
     if (!given) continue
     // Without the address of the keys it is asked for: then the issuer must be an address itself.
-    const url = given.jwksUrl ?? check(base, given.issuer, [...at, 'issuer'])
+    const url = given.jwksUrl ?? check(encryptedBase, given.issuer, [...at, 'issuer'])
     if (url !== undefined && isPrivateHost(new URL(url).hostname) && !given.allowPrivateAddresses)
       fault([...at, given.jwksUrl === undefined ? 'issuer' : 'jwksUrl'], PRIVATE)
     issuers.push(given)

@@ -1,5 +1,5 @@
 import type { Json } from './json.ts'
-import type { AnyValues, FieldChange, FieldChanges } from './model.ts'
+import { type AnyValues, type FieldChange, type FieldChanges, isPlain } from './model.ts'
 import { Secret } from './secret.ts'
 
 export const HIDDEN = '[hidden]'
@@ -47,7 +47,7 @@ export function withoutEchoes(values: AnyValues, asked: AnyValues, before: AnyVa
   if (secrets.length === 0) return values
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => {
-      if (value === undefined || value instanceof Secret) return [name, value]
+      if (!isPlain(value)) return [name, value]
       const isKnown = isSame(value, asked[name]) || isSame(value, before[name])
       const isEcho = secrets.some((secret) => (!isKnown || secret.length >= TELLING) && holds(value, secret))
       return [name, isEcho ? (Array.isArray(value) ? [HIDDEN] : HIDDEN) : value]

@@ -4,6 +4,7 @@ import type { AnyValues } from './model.ts'
 import { earlierIn, intentOf, isProvable, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
+import { encodedSpelling } from './resource-id.ts'
 import type { Earlier } from './write.ts'
 import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from './reply.ts'
 
@@ -28,7 +29,8 @@ export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedReque
   if (key === undefined) return undefined
   const scope = { caller: actor.caller, kind, resource: address.id, key }
   const name = JSON.stringify(Object.values(scope))
-  return { name, scope, fingerprint: keys.request([scope.caller, kind, address.id, body, mode]) }
+  const fingerprint = keys.request([scope.caller, kind, encodedSpelling(address.id), body, mode])
+  return { name, scope, fingerprint }
 }
 
 export async function consultKey(

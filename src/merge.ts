@@ -9,6 +9,7 @@ import {
   type FieldChange,
   type FieldChanges,
   fieldsOf,
+  isPlain,
   isWritable,
   type Kind,
   sameValue,
@@ -16,7 +17,9 @@ import {
   type Value,
 } from './model.ts'
 import { type FieldFault, ok, refuse, refuseFields, type Result } from './problems.ts'
+import { encodedSpelling } from './resource-id.ts'
 import { Secret } from './secret.ts'
+import { Unreadable } from './unreadable.ts'
 
 export type Mode = 'merge' | 'replace'
 
@@ -107,15 +110,14 @@ export function merge(
   for (const [name, asked] of Object.entries(sent)) {
     if (asked === undefined) continue
     const read = current?.[name]
-    const from = read instanceof Secret ? undefined : read
+    const from = isPlain(read) ? read : undefined
     const merging = name === 'metadata' && mode === 'merge' && isObject(asked)
-    if (merging && current && from === undefined) {
-      return refuse(
-        'upstream-failed',
-        'the provider did not tell the metadata that the change would be merged into',
-      )
+    const base = read instanceof Unreadable && isObject(read.legible) ? read.legible : from
+    if (merging && current && base === undefined) {
+      const detail = 'cannot be merged into what the provider told of it; ?mode=replace sets it whole'
+      return refuseFields([{ pointer: bodyPointer([name]), code: 'incomplete-representation', detail }])
     }
-    const to = merging ? mergeMetadata(from, asked as JsonObject) : asked
+    const to = merging ? mergeMetadata(base, asked as JsonObject) : asked
     if (!resends && sameValue(kind, name, from, to)) {
       kept.push(name)
       continue
@@ -131,7 +133,9 @@ export function merge(
       ...(from !== undefined && { from: shown(from) }),
       to: shown(to),
     }
-    if (fieldsOf(kind)[name]?.widens?.(from, to)) widens = true
+    const rule = fieldsOf(kind)[name]?.widens
+    // Nobody knows what was there before.
+    if (rule && (read instanceof Unreadable || rule(from, to as Json))) widens = true
   }
   return ok({ desired, kept, changes, widens })
 }
@@ -158,7 +162,7 @@ export function withFingerprints(
       return [
         name,
         value instanceof Secret
-          ? { ...change, fingerprint: keys.fingerprint(kind, resource, name, value) }
+          ? { ...change, fingerprint: keys.fingerprint(kind, encodedSpelling(resource), name, value) }
           : change,
       ]
     }),

@@ -3,6 +3,7 @@ import { admitsMore } from './address-range.ts'
 import { type Equivalence, equivalences } from './equivalence.ts'
 import { canonical, isClean, type Json, type JsonObject } from './json.ts'
 import { Secret } from './secret.ts'
+import { Unreadable } from './unreadable.ts'
 
 /**
  * The normalized resources: one table per kind, one entry per field. An adapter's capabilities say which of these
@@ -32,10 +33,18 @@ const set = <T extends z.ZodType<string>>(element: T) =>
     .array(element)
     .refine((list) => new Set(list).size === list.length, { error: 'must not repeat an element' })
 
-/** RFC 3339 with an offset; at most milliseconds, because a finer part would be lost without notice. */
+const isOutside = (year: number): boolean => year < 0 || year > 9999
+
+/**
+ * RFC 3339 with an offset; at most milliseconds, because a finer part would be lost without notice. Zeros lose nothing:
+ * Java prints three digits at a time. An offset can lead out of the years that four digits can spell.
+ */
 const rfc3339 = z.iso
   .datetime({ offset: true, error: 'must be a date and time with an offset (RFC 3339)' })
-  .refine((value) => !/\.\d{4,}/.test(value), { error: 'must not be finer than a millisecond' })
+  .refine((value) => !/\.\d{3}\d*[1-9]/.test(value), { error: 'must not be finer than a millisecond' })
+  .refine((value) => !isOutside(new Date(value).getUTCFullYear()), {
+    error: 'must be within the years 0000 to 9999 in UTC',
+  })
 
 /**
  * A point in time in one spelling, `YYYY-MM-DDTHH:mm:ss.sssZ`, or undefined where the text is none that can be kept as
@@ -202,7 +211,7 @@ export type FieldName<K extends Kind = Kind> = K extends Kind ? keyof Model[K] &
 export type Values<K extends Kind> = {
   [F in keyof Model[K]]?: Model[K][F] extends Field<infer T> ? z.output<T> | null : never
 }
-export type Value = Json | Secret
+export type Value = Json | Secret | Unreadable
 export type AnyValues = Partial<Record<string, Value>>
 
 export const fieldsOf = (kind: Kind): Record<string, Field> => model[kind]
@@ -242,8 +251,12 @@ export function schemaFor(kind: Kind, name: string, capability: Capability): z.Z
   return capability.nullable ? schema.nullable() : schema
 }
 
+/** Whether it is a value that can be shown and compared. */
+export const isPlain = (value: Value | undefined): value is Json =>
+  value !== undefined && !(value instanceof Secret) && !(value instanceof Unreadable)
+
 export function sameValue(kind: Kind, name: string, a: Value | undefined, b: Value | undefined): boolean {
-  if (a === undefined || b === undefined || a instanceof Secret || b instanceof Secret) return false
+  if (!isPlain(a) || !isPlain(b)) return false
   if (fieldsOf(kind)[name]?.compare === 'set' && Array.isArray(a) && Array.isArray(b)) {
     return canonical(a.toSorted()) === canonical(b.toSorted())
   }
@@ -259,8 +272,8 @@ export function isTaken(
   told: Value | undefined,
 ): boolean {
   if (sameValue(kind, name, asked, told)) return true
-  if (equivalence === undefined || asked === undefined || told === undefined) return false
-  return !(asked instanceof Secret) && !(told instanceof Secret) && equivalences[equivalence](asked, told)
+  if (equivalence === undefined || !isPlain(asked) || !isPlain(told)) return false
+  return equivalences[equivalence](asked, told)
 }
 
 /** What happened, or would happen, to one field. Secrets appear as a fingerprint, and only once a change is made. */

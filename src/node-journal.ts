@@ -2,6 +2,7 @@ import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, readFileSync,
 import type { Emergency } from './ledger/emergency.ts'
 import type { Entry, Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
+import { plainSpelling } from './resource-id.ts'
 
 /** Bytes set aside for outcomes that the ledger cannot take: some thousand of them. */
 const SIZE = 1 << 20
@@ -36,7 +37,10 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
   }
   const parseLine = (line: string): Entry[] => {
     try {
-      return [JSON.parse(line) as Entry]
+      const entry = JSON.parse(line) as Entry
+      const { resource } = entry.draft
+      // It may be from before ids became plain text.
+      return [{ ...entry, draft: { ...entry.draft, resource: resource && plainSpelling(resource) } }]
     } catch {
       log.error('emergency journal has a line that cannot be read', {})
       return []

@@ -7,6 +7,7 @@ import type { Log } from './log.ts'
 import { isHidden } from './hidden.ts'
 import type { AnyValues, Kind, Value } from './model.ts'
 import { visible } from './reply.ts'
+import { plainSpelling } from './resource-id.ts'
 import { type Earlier, provesAll } from './write.ts'
 
 // Open changes, of which nobody knows whether they are in force: what proves one, and how it is settled.
@@ -117,7 +118,7 @@ export async function settle(
       actor: by?.actor ?? null,
       alias,
       kind,
-      resource,
+      resource: resource && plainSpelling(resource),
       fields: {},
       widens,
       reason: by?.reason ?? null,

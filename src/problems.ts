@@ -125,7 +125,7 @@ export const problems = {
   'incomplete-representation': entry(
     422,
     'Incomplete representation',
-    '`?mode=replace` needs every writable field; `errors` lists those that are missing.',
+    '`?mode=replace` needs every writable field, and a provider that replaces the whole resource every field that cannot be carried over from what it told; `errors` lists those that are missing. Nothing was written.',
   ),
   'idempotency-key-reused': entry(
     422,

@@ -7,7 +7,7 @@ import type { AnyValues } from './model.ts'
 import { askedIn, intentOf, isOpen, isProvable, provenBy, settle } from './open-changes.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
-import { parseId } from './resource-id.ts'
+import { parseId, plainSpelling } from './resource-id.ts'
 import { traceparentOf } from './request-headers.ts'
 
 /** An operator's word on a change that the gateway could not settle. */
@@ -71,7 +71,7 @@ async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void
 /** What is in force of the change, if reading back proves that everything it asked for is there. */
 async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyValues | undefined | 'later'> {
   const { kind, resource } = intent
-  const address = resource === null ? undefined : parseId(resource)
+  const address = resource === null ? undefined : parseId(plainSpelling(resource))
   if (kind === null || !address?.ok) return undefined
   const found = locate(tools.adapter, { kind, address: address.value })
   if (!found.ok) return undefined

@@ -7,8 +7,9 @@ import { hide, hideChanges, withoutEchoes } from './hidden.ts'
 import { type Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, fieldsOf, type Kind, type Values } from './model.ts'
 import type { Problem } from './problems.ts'
-import type { ResourceAddress } from './resource-id.ts'
+import { encodedSpelling, type ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
+import { legibleOf, Unreadable } from './unreadable.ts'
 import { buildUrl, pathOf } from './upstream.ts'
 
 /** A resource in a reply: its values stand beside these members. */
@@ -18,6 +19,8 @@ export interface ResourceView {
   provider: string
   readable: boolean
   etag?: string
+  /** Names of fields whose value at the provider cannot be used; they are null. */
+  unreadable?: string[]
   [field: string]: unknown
 }
 export interface ChangeReply {
@@ -68,13 +71,22 @@ const inOrder = (kind: Kind, values: AnyValues): AnyValues =>
     ]),
   )
 
+/** Two states that differ in what cannot be used of them differ. */
+const forTag = (values: AnyValues) =>
+  Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      value instanceof Unreadable ? { unreadable: value.source } : value,
+    ]),
+  )
+
 /** An HMAC over the id, the canonical values and the count of secret changes: it reveals none of them. */
 export const etagOf = (
   { keys }: ReplyTools,
   { kind, address }: Subject,
   values: AnyValues,
   { secretChanges }: ResourceRecord,
-): string => keys.etag([kind, address.id, inOrder(kind, values), secretChanges])
+): string => keys.etag([kind, encodedSpelling(address.id), forTag(inOrder(kind, values)), secretChanges])
 
 /**
  * The resource with everything that may be shown of it. `known` are its values where the provider can be read;
@@ -90,29 +102,44 @@ export function view(
   const { connection } = tools
   const values = spec.read ? known : (record.applied as AnyValues)
   const shown = Object.fromEntries(Object.entries(values).filter(([, value]) => !(value instanceof Secret)))
+  const unreadable = Object.keys(shown).filter((name) => shown[name] instanceof Unreadable)
+  const told = Object.fromEntries(
+    Object.entries(shown).map(([name, value]) => [name, value instanceof Unreadable ? null : value]),
+  )
   return {
     id: subject.address.id,
     connection: connection.name,
     provider: connection.provider,
     readable: spec.read !== undefined,
     ...(spec.read && { etag: etagOf(tools, subject, shown, record) }),
-    ...hide(shown, visible(tools, Object.keys(shown))),
+    ...(unreadable.length > 0 && { unreadable }),
+    ...hide(told, visible(tools, Object.keys(told))),
+  }
+}
+
+/** The resource with other values of its fields; a field that is hidden now is not named as unreadable. */
+function withValues(resource: ResourceView, change: (values: AnyValues) => AnyValues): ResourceView {
+  const { id, connection, provider, readable, etag, unreadable, ...values } = resource
+  const changed = change(values as AnyValues)
+  const named = unreadable?.filter((name) => changed[name] === null) ?? []
+  return {
+    id,
+    connection,
+    provider,
+    readable,
+    ...(etag !== undefined && { etag }),
+    ...(named.length > 0 && { unreadable: named }),
+    ...changed,
   }
 }
 
 /** The resource without what would give a secret of the request away. Its tag stays that of the values as they are. */
-export function concealed(resource: ResourceView, asked: AnyValues, before?: AnyValues): ResourceView {
-  const { id, connection, provider, readable, etag, ...values } = resource
-  const own = { id, connection, provider, readable, ...(etag !== undefined && { etag }) }
-  return { ...own, ...withoutEchoes(values as AnyValues, asked, before) }
-}
+export const concealed = (resource: ResourceView, asked: AnyValues, before?: AnyValues): ResourceView =>
+  withValues(resource, (values) => withoutEchoes(values, asked, before))
 
 /** The resource as a caller may see it: fields that it may not read are `[hidden]`. */
-export function viewFor(resource: ResourceView, readable: readonly string[]): ResourceView {
-  const { id, connection, provider, readable: told, etag, ...values } = resource
-  const own = { id, connection, provider, readable: told, ...(etag !== undefined && { etag }) }
-  return { ...own, ...hide(values as AnyValues, readable) }
-}
+export const viewFor = (resource: ResourceView, readable: readonly string[]): ResourceView =>
+  withValues(resource, (values) => hide(values, readable))
 
 /** The reply as a caller may see it. It is kept whole, because rights may change before it is replayed. */
 export const replyFor = (reply: ChangeReply, readable: readonly string[]): ChangeReply => ({
@@ -169,8 +196,8 @@ export function planFor(
               method: shown.value.method,
               path: pathOf(url),
               headers: { ...shown.value.headers, [signIn.toLowerCase()]: '[secret]' },
-              // A secret serializes as `[secret]`.
-              body: JSON.parse(JSON.stringify(shown.value.body ?? null)) as Json,
+              // A secret serializes as `[secret]`; a number that cannot be shown exactly is not shown.
+              body: legibleOf(JSON.parse(JSON.stringify(shown.value.body ?? null))) ?? null,
             }
           : null,
       fields: hideChanges(merged.changes, seen),

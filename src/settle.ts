@@ -1,7 +1,7 @@
 import { acknowledge } from './acknowledge.ts'
-import type { Deployment, Reported } from './adapter.ts'
+import type { Deployment, Reported, UpstreamResponse } from './adapter.ts'
 import type { Exchange, Verdict } from './exchange.ts'
-import { type AnyValues, type Kind, sameValue } from './model.ts'
+import { type AnyValues, type Kind, sameValue, type Values } from './model.ts'
 import { backoffMs, MAX_ATTEMPTS, problemOf, readBack, toProblem } from './read.ts'
 import {
   comparable,
@@ -114,7 +114,7 @@ export async function carryOut<K extends Kind>(
   exchange: Exchange,
   onRepeat: OnRepeat,
 ): Promise<Finding> {
-  const { spec, ref, request, deadline, traceparent, earlier } = write
+  const { spec, ref, request, desired, deadline, traceparent, earlier } = write
   /** What may be in force already. */
   let inForce = earlier && carriedOver(earlier)
   /** What attempts before, of earlier runs too, have come to: the one that is made now cannot make it less. */
@@ -122,7 +122,8 @@ export async function carryOut<K extends Kind>(
   let repaired = false
   let resent = false
   for (let attempts = 1; ; attempts++) {
-    const verdict = await exchange(request, (response) => spec.parse(ref, response), deadline, traceparent)
+    const parse = (response: UpstreamResponse) => spec.parse(ref, response, desired as Values<K>)
+    const verdict = await exchange(request, parse, deadline, traceparent)
     const { means, finding, waitMs, answered } = interpret(verdict, attempts)
     const last = attempts === MAX_ATTEMPTS
     /** The most that is known when no further attempt is made. */

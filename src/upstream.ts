@@ -1,8 +1,8 @@
 import { createFetch } from 'ofetch'
 import type { Body, UpstreamRequest, UpstreamResponse } from './adapter.ts'
-import { isExact } from './json.ts'
 import { encodePart } from './resource-id.ts'
 import { Secret } from './secret.ts'
+import { parseAnswer } from './unreadable.ts'
 
 /** The gateway's only way out. Bodies are unwrapped here and nowhere else. */
 export type Send = (request: OutgoingRequest) => Promise<Answer>
@@ -43,7 +43,17 @@ export const heldBack = (
   detail: string,
 ): HeldBack => ({ received: false, sent: false, detail, held: { problem, ms, crowded } })
 
-const UTF_8 = new TextDecoder()
+const UTF_8 = new TextDecoder('utf-8', { fatal: true })
+const ANY_BYTES = new TextDecoder()
+
+/** Bytes that are no UTF-8 become lone surrogates, which make a text unusable: a replacement character could be the provider's own. */
+function decode(bytes: Uint8Array): string {
+  try {
+    return UTF_8.decode(bytes)
+  } catch {
+    return ANY_BYTES.decode(bytes).replaceAll('\ufffd', '\udfff')
+  }
+}
 
 /** Bytes of an answer that are read. */
 const MAX_BYTES = { list: 16 << 20, single: 1 << 20 }
@@ -97,33 +107,6 @@ async function readBytes(response: Fetched, limit: number): Promise<Uint8Array |
       return undefined
     }
     chunks.push(value)
-  }
-}
-
-/** Nesting that no real answer needs; what walks over an answer later recurses. */
-const MAX_DEPTH = 100
-
-/**
- * Lone surrogates and infinities have no canonical form, so nothing that holds one could be compared or recorded, and
- * an integer that lost digits could not be sent back as it was.
- */
-function isUsable(value: unknown, depthLeft: number): boolean {
-  if (typeof value === 'string') return value.isWellFormed()
-  if (typeof value === 'number') return isExact(value)
-  if (typeof value !== 'object' || value === null) return true
-  return (
-    depthLeft > 0 &&
-    Object.entries(value).every(([name, member]) => name.isWellFormed() && isUsable(member, depthLeft - 1))
-  )
-}
-
-/** The value, or undefined where the text is no JSON that can be worked with. */
-function parseJson(text: string | undefined): unknown {
-  try {
-    const value: unknown = text ? JSON.parse(text) : undefined
-    return isUsable(value, MAX_DEPTH) ? value : undefined
-  } catch {
-    return undefined
   }
 }
 
@@ -192,9 +175,10 @@ export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boo
     const received = { status: response.status, headers: Object.fromEntries(response.headers) }
     try {
       const bytes = await readBytes(response, request.list ? MAX_BYTES.list : MAX_BYTES.single)
-      const text = bytes && UTF_8.decode(bytes)
       const readable = received.status < 200 || received.status > 299 || saysJson(received)
-      return { received: true, response: { ...received, body: readable ? parseJson(text) : undefined } }
+      if (!bytes || !readable) return { received: true, response: { ...received, body: undefined } }
+      const text = decode(bytes)
+      return { received: true, response: { ...received, body: parseAnswer(text), text } }
     } catch {
       return { received: false, sent: true, detail: 'the connection ended in the middle of an answer' }
     } finally {

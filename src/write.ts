@@ -1,7 +1,7 @@
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
 import type { Deadline } from './deadline.ts'
 import type { Json } from './json.ts'
-import { type AnyCapabilities, type AnyValues, isTaken, type Kind, sameValue } from './model.ts'
+import { type AnyCapabilities, type AnyValues, isPlain, isTaken, type Kind, sameValue } from './model.ts'
 import type { Problem } from './problems.ts'
 import { Secret } from './secret.ts'
 
@@ -69,7 +69,8 @@ export function standingsOf(
 ): Record<string, Standing> {
   return Object.fromEntries(
     comparable(asked).map((name) => {
-      if (told?.[name] === undefined) return [name, 'untold']
+      // What is told and cannot be used tells nothing.
+      if (!isPlain(told?.[name])) return [name, 'untold']
       const taken = isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name])
       return [name, taken ? 'taken' : 'other']
     }),
@@ -103,7 +104,7 @@ export function toldOtherwise(
 ): Pick<Finding, 'told'> | undefined {
   const entries = comparable(desired).flatMap((name) => {
     const value = values?.[name]
-    if (value === undefined || value instanceof Secret) return []
+    if (!isPlain(value)) return []
     return sameValue(kind, name, value, desired[name]) ? [] : [[name, value] as const]
   })
   return entries.length > 0 ? { told: Object.fromEntries(entries) } : undefined

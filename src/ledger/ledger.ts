@@ -20,6 +20,7 @@ import type { AuditKeys } from '../audit-keys.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { firstPosition, idAt, positionAfter } from '../new-id.ts'
+import { encodedSpelling } from '../resource-id.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import { type Lists, openLists } from './lists.ts'
 import { foldRefusals, type RefusedAttempt } from './refusals.ts'
@@ -188,7 +189,8 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .innerJoin(changes, eq(changes.id, audit.changeId))
     .where(
       and(
-        eq(audit.resource, place('resource')),
+        // Events from before ids became plain text have them encoded.
+        inArray(audit.resource, [place('resource'), place('encoded')]),
         eq(audit.kind, place('kind')),
         gt(audit.position, place('position')),
         // What begins a change: an intent, or the outcome of one that had nothing to write.
@@ -458,6 +460,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
       const { kind, resource: id } = row
       const found = overtaking.get({
         resource: id,
+        encoded: encodedSpelling(id),
         kind,
         position: own.position,
         names: JSON.stringify(own.altered),

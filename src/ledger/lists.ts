@@ -1,6 +1,7 @@
 import { and, desc, eq, gt, gte, inArray, lt, type SQL, sql } from 'drizzle-orm'
 import type { AnySQLiteColumn } from 'drizzle-orm/sqlite-core'
 import { firstIdAt, firstPosition, timeOf } from '../new-id.ts'
+import { encodedSpelling } from '../resource-id.ts'
 import { type AuditEvent, type EventType, type Outcome, toEvent } from './event.ts'
 import type { ChangeRecord, ChangeState, Db } from './ledger.ts'
 import * as schema from './schema.ts'
@@ -268,10 +269,18 @@ export function openLists(db: Db): Lists {
     )
   }
 
+  /** Events from before ids became plain text have them encoded. */
+  function eventsOfBothSpellings(filter: EventFilter): Iterator<typeof audit.$inferSelect | Stop, undefined> {
+    const { resource } = filter
+    const encoded = resource === undefined ? resource : encodedSpelling(resource)
+    if (encoded === undefined || encoded === resource) return eventsBy(filter)
+    return newestFirst([eventsBy(filter), eventsBy({ ...filter, resource: encoded })])
+  }
+
   return {
     events(filter) {
       let size = 0
-      const { rows, end } = sliceOf(eventsBy(filter), (taken) => {
+      const { rows, end } = sliceOf(eventsOfBothSpellings(filter), (taken) => {
         const last = taken.at(-1)
         if (last) size += last.fields.length + (last.upstream?.length ?? 0)
         return taken.length === filter.limit || size >= SLICE_SIZE

@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import type { Gathered, Scope } from '../history.ts'
 import type { CallerContext } from '../operation.ts'
 import type { Log } from '../log.ts'
+import { plainSpelling } from '../resource-id.ts'
 import { exportFormat, historyExport } from './export.ts'
 
 /** What the lists of events and of changes have in common: their filters, and pages of what the caller may see. */
@@ -36,7 +37,9 @@ export const historyQuery = z.object({
     .openapi({ description: 'From this time on, inclusive.' }),
   until: z.iso.datetime({ offset: true }).optional().openapi({ description: 'Before this time.' }),
   actor: z.string().optional().openapi({ description: 'The caller’s name.' }),
-  resource: z.string().optional().openapi({ description: 'A canonical id.' }),
+  resource: z.string().optional().openapi({
+    description: 'An id; events that have it percent-encoded, as ids were spelled before, are found too.',
+  }),
   connection: z.string().optional(),
   provider: z.string().optional(),
   change: z.string().optional().openapi({ description: 'A change id.' }),
@@ -62,7 +65,7 @@ export function historyFilter({ connections }: Config, query: Record<string, str
     ...(since !== undefined && { since }),
     ...(until !== undefined && { until }),
     ...(actor !== undefined && { actor }),
-    ...(resource !== undefined && { resource }),
+    ...(resource !== undefined && { resource: plainSpelling(resource) }),
     ...(change !== undefined && { change }),
     ...(only && { connections: only }),
   }

@@ -108,6 +108,14 @@ export function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
         description: 'For `If-Match`; it reveals no value.',
         example: '"Mopk37agBfpj9SOOaRoV7HLtXr4m0dDT"',
       }),
+      unreadable: z
+        .array(z.string())
+        .optional()
+        .openapi({
+          description:
+            'Fields whose value at the provider cannot be used, and which are null here: it is of another type, or not exact. A change that does not have to send them back succeeds all the same.',
+          example: ['email'],
+        }),
       ...Object.fromEntries(fields),
     })
     .openapi(title(kind), { description: 'A field that the caller may not read is `[hidden]`.' })

@@ -11,7 +11,7 @@ import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type ProblemSlug, refuse, type Result } from '../problems.ts'
 import { readJsonBody } from '../request-body.ts'
 import { changeReasonOf, entityTagsOf, idempotencyKeyOf } from '../request-headers.ts'
-import { type ResourceAddress, resolveId } from '../resource-id.ts'
+import { type ResourceAddress, resolveSegment } from '../resource-id.ts'
 import { changeSchema, planSchema, resourceSchema, title, updateSchema } from './resource-schema.ts'
 
 export interface ResourceRouteParts {
@@ -28,10 +28,12 @@ function locate(
   kind: Kind,
   { segment, caller }: CallerContext,
 ): Result<ResourceAddress> {
-  const address = resolveId(segment, config.aliases)
+  const address = resolveSegment(segment, config.aliases)
   // An alias that does not exist is refused as one that is hidden, and so is an id: neither tells of the other.
-  if (!address)
-    return isVisible(caller, kind, segment) ? refuse('not-found', ABSENT) : deny('not-found', ABSENT, kind)
+  if (!address) {
+    const isNamed = isVisible(caller, kind, decodeURIComponent(segment))
+    return isNamed ? refuse('not-found', ABSENT) : deny('not-found', ABSENT, kind)
+  }
   if (!address.ok) return address
   const { connection, id } = address.value
   if (!isVisible(caller, kind, id)) return deny('not-found', ABSENT, kind, address.value)
@@ -167,7 +169,7 @@ const ids: Record<string, { value: string }> = {
   apinizer: { value: 'apinizer:MyProject:api-user' },
 }
 const idOf = (kind: Kind) => ({
-  description: 'An id (`{connection}:{key}`) or an alias.',
+  description: 'An id (`{connection}:{key}`) or an alias, percent-encoded once as any text in a path.',
   examples: Object.fromEntries(
     Object.keys(examples[kind]).flatMap((name) => (ids[name] ? [[name, ids[name]]] : [])),
   ),

@@ -3,6 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { apinizer } from '../../adapters/apinizer.ts'
 import type { UpstreamRequest } from '../../src/adapter.ts'
 import type { Json, JsonObject } from '../../src/json.ts'
+import type { AnyValues } from '../../src/model.ts'
+import { Unreadable } from '../../src/unreadable.ts'
 import { pathOf, buildUrl } from '../../src/upstream.ts'
 import { credentialList, deployedEverywhere, listedCredential } from './documented.ts'
 import { answer, open, resultOf, translate } from './translation.ts'
@@ -44,10 +46,30 @@ describe('a read', () => {
     expect(resultOf(readItem({ ...listedCredential, [name]: null })).values).toHaveProperty(field, null)
   })
 
-  test.each(['ipList', 'roleNameList', 'enabled', 'email', 'fullName'])('refuses without %s', (name) => {
-    const refusal = { ok: false, refusal: { problem: 'upstream-failed' } }
-    expect(readItem(without(listedCredential, name))).toMatchObject(refusal)
-    expect(readItem({ ...listedCredential, [name]: null })).toMatchObject(refusal)
+  test.each([
+    ['ipList', 'allowedIps', ['10.0.0.1']],
+    ['roleNameList', 'roles', ['API_USER']],
+    ['enabled', 'enabled', true],
+    ['email', 'email', 'own@example.com'],
+    ['fullName', 'name', 'Own'],
+  ])('without %s, %s is unreadable, and only a caller can complete an update', (upstream, field, own) => {
+    for (const item of [without(listedCredential, upstream), { ...listedCredential, [upstream]: null }]) {
+      expect((resultOf(readItem(item)).values as AnyValues)[field]).toBeInstanceOf(Unreadable)
+      const before = credentialList(item)
+      const others = { secret: 'new', description: 'Other' }
+      expect(credential.plan(others, before)).toMatchObject({
+        ok: false,
+        refusal: {
+          problem: 'incomplete-representation',
+          errors: [{ pointer: `#/${field}`, code: 'incomplete-representation' }],
+        },
+      })
+      const { body, carries } = resultOf(credential.plan({ ...others, [field]: own }, before))
+      expect(body).toMatchObject({ [upstream]: own, description: 'Other' })
+      expect(carries).not.toContain(field)
+      // The update that touches nothing else needs none of it.
+      expect(resultOf(credential.plan({ secret: 'new' }, before))).toMatchObject({ method: 'PATCH' })
+    }
   })
 
   test('reads the older list, which omits what is null', () => {
@@ -85,24 +107,37 @@ describe('a read', () => {
     ['2025-12-31T23:59:59Z', '2025-12-31T23:59:59.000Z'],
     ['2026-01-01T02:59:59.000+03:00', '2025-12-31T23:59:59.000Z'],
     ['2026-01-01T02:59:59.000+0300', '2025-12-31T23:59:59.000Z'],
-  ])('reads the date %s', (expireDate, expiresAt) => {
-    expect(resultOf(readItem({ ...listedCredential, expireDate })).values).toMatchObject({ expiresAt })
+    ['2025-12-31T23:59:59.000000Z', '2025-12-31T23:59:59.000Z'],
+    ['2025-12-31T23:59:59.120000000Z', '2025-12-31T23:59:59.120Z'],
+  ])('reads the date %s, and sends it back as it is spelled', (expireDate, expiresAt) => {
+    const item = { ...listedCredential, expireDate }
+    expect(resultOf(readItem(item)).values).toMatchObject({ expiresAt })
+    const { body } = resultOf(credential.plan({ secret: 'new', name: 'New' }, credentialList(item)))
+    expect(body).toMatchObject({ expireDate })
   })
 
-  // Sent back, each of these would be another moment than the one that was read, or a guess at it.
-  test.each([
-    '2025-12-31T23:59:59.000',
-    '2025-12-31',
-    '2025-12-31T23:59:59.123456Z',
-    'never',
-    '',
-    1767225599000,
-  ])('refuses the date %j', (expireDate) => {
-    expect(readItem({ ...listedCredential, expireDate })).toMatchObject({
-      ok: false,
-      refusal: { problem: 'upstream-failed' },
-    })
-  })
+  test.each(['2025-12-31T23:59:59.123456Z', '2025-12-31T23:59:59.000000001Z', '9999-12-31T23:59:59-01:00'])(
+    'cannot show the date %j, and sends it back as it is',
+    (expireDate) => {
+      const item = { ...listedCredential, expireDate }
+      expect((resultOf(readItem(item)).values as AnyValues)['expiresAt']).toBeInstanceOf(Unreadable)
+      const { body } = resultOf(credential.plan({ secret: 'new', name: 'New' }, credentialList(item)))
+      expect(body).toMatchObject({ expireDate })
+    },
+  )
+
+  // What is no moment may mean anything.
+  test.each(['2025-12-31T23:59:59.000', '2025-12-31', 'never', '', 1767225599000])(
+    'does not send %j back, which is no date',
+    (expireDate) => {
+      const item = { ...listedCredential, expireDate }
+      expect((resultOf(readItem(item)).values as AnyValues)['expiresAt']).toBeInstanceOf(Unreadable)
+      expect(credential.plan({ secret: 'new', name: 'New' }, credentialList(item))).toMatchObject({
+        ok: false,
+        refusal: { problem: 'incomplete-representation', errors: [{ pointer: '#/expiresAt' }] },
+      })
+    },
+  )
 
   test.each([
     ['the status FAILURE', { status: 'FAILURE' }],
@@ -157,7 +192,7 @@ describe('metadata', () => {
 
 describe('a plan', () => {
   test('changes the secret alone by the update that touches nothing else', () => {
-    const quoted = translate('apinizer', 'credential', 'apinizer:My%20Project:other%20user%40example.com')
+    const quoted = translate('apinizer', 'credential', 'apinizer:My Project:other user@example.com')
     const item = { ...listedCredential, username: 'other user@example.com' }
     const request = resultOf(quoted.plan({ secret }, credentialList(item)))
     expect([request.method, request.headers]).toEqual(['PATCH', { 'content-type': 'application/json' }])
@@ -171,7 +206,7 @@ describe('a plan', () => {
   })
 
   test('never sends the name of the project or the credential unescaped', () => {
-    const quoted = translate('apinizer', 'credential', 'apinizer:%C3%9Cber%20all:o%27brien')
+    const quoted = translate('apinizer', 'credential', "apinizer:Über all:o'brien")
     const item = { ...listedCredential, username: "o'brien" }
     const request = resultOf(quoted.plan({ secret, enabled: true }, credentialList(item)))
     expect(pathFor(request)).toBe('/apiops/projects/%C3%9Cber%20all/credentials/')

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { commerceLayer } from '../../adapters/commerce-layer.ts'
 import type { JsonObject } from '../../src/json.ts'
-import type { Kind } from '../../src/model.ts'
+import type { AnyValues, Kind } from '../../src/model.ts'
+import { Unreadable } from '../../src/unreadable.ts'
 import { apiCredential, apiCredentialWithRole, jsonApiError, permission, role } from './documented.ts'
 import { answer, open, resultOf, translate } from './translation.ts'
 
@@ -58,17 +59,18 @@ describe('a read', () => {
   })
 
   test.each([
-    ['an integer', { expires_in: '7200' }],
-    ['a text', { reference: 5 }],
-    ['an object', { metadata: ['foo'] }],
-    ['a flag', { confidential: 'yes' }],
-  ])('refuses an attribute that is not %s', (_, attributes) => {
+    ['an integer', { expires_in: '7200' }, 'tokenLifetime'],
+    ['a text', { reference: 5 }, 'reference'],
+    ['an object', { metadata: ['foo'] }, 'metadata'],
+    ['a flag', { confidential: 'yes' }, 'confidential'],
+  ])('an attribute that is not %s is unreadable, and decides nothing', (_, attributes, field) => {
     const document = having(apiCredential, attributes)
-    expect(credential.read(answer(200, document))).toMatchObject({
-      ok: false,
-      refusal: { problem: 'upstream-failed' },
+    const { values } = resultOf(credential.read(answer(200, document)))
+    expect((values as AnyValues)[field]).toBeInstanceOf(Unreadable)
+    expect(credential.parse(answer(200, document))).toMatchObject({ outcome: 'applied' })
+    expect(resultOf(credential.plan({ name: 'New' }, document)).body).toEqual({
+      data: { type: 'api_credentials', id: expect.any(String), attributes: { name: 'New' } },
     })
-    expect(credential.parse(answer(200, document))).toMatchObject({ outcome: 'unknown' })
   })
 })
 

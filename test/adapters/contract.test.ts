@@ -29,15 +29,12 @@ const commerceLayerRefusals = (words: string) => [
   { errors: [{ code: 'VALIDATION_ERROR', source: { pointer: `/data/attributes/${words}` } }] },
 ]
 
-const commerceLayerAnswer = (body: JsonObject, attributes: readonly string[]): Answer => ({
+const commerceLayerAnswer = (body: JsonObject, attributes: Readonly<Record<string, string>>): Answer => ({
   body,
-  vital: [
-    'data',
-    'data.id',
-    'data.type',
-    'data.attributes',
-    ...attributes.map((name) => `data.attributes.${name}`),
-  ],
+  vital: ['data', 'data.id', 'data.type', 'data.attributes'],
+  demanded: Object.fromEntries(
+    Object.entries(attributes).map(([upstream, field]) => [`data.attributes.${upstream}`, field]),
+  ),
   identity: 'data.id',
 })
 
@@ -53,11 +50,16 @@ const samples = {
   'commerce-layer': {
     kinds: {
       credential: commerceLayerKind(
-        commerceLayerAnswer(apiCredentialWithRole({ type: 'roles', id: 'ABCRtyUpBa' }), ['name']),
+        commerceLayerAnswer(apiCredentialWithRole({ type: 'roles', id: 'ABCRtyUpBa' }), { name: 'name' }),
       ),
-      role: commerceLayerKind(commerceLayerAnswer(role, ['name'])),
+      role: commerceLayerKind(commerceLayerAnswer(role, { name: 'name' })),
       permission: commerceLayerKind(
-        commerceLayerAnswer(permission, ['can_create', 'can_read', 'can_update', 'can_destroy']),
+        commerceLayerAnswer(permission, {
+          can_create: 'canCreate',
+          can_read: 'canRead',
+          can_update: 'canUpdate',
+          can_destroy: 'canDestroy',
+        }),
       ),
     },
     token: {
@@ -96,12 +98,14 @@ const samples = {
             ...listedCredential,
             metadata: [{ key: 'team', value: 'billing', secret: false }],
           }),
-          vital: [
-            'resultList',
-            ...['username', 'fullName', 'email', 'enabled', 'roleNameList', 'ipList'].map(
-              (name) => `resultList.0.${name}`,
-            ),
-          ],
+          vital: ['resultList', 'resultList.0.username'],
+          demanded: {
+            'resultList.0.fullName': 'name',
+            'resultList.0.email': 'email',
+            'resultList.0.enabled': 'enabled',
+            'resultList.0.roleNameList': 'roles',
+            'resultList.0.ipList': 'allowedIps',
+          },
           identity: 'resultList.0.username',
         },
         written: {

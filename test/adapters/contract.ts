@@ -6,8 +6,9 @@ import type { UpstreamRequest, UpstreamResponse } from '../../src/adapter.ts'
 import { isObject, type Json, type JsonObject } from '../../src/json.ts'
 import { HIDDEN } from '../../src/hidden.ts'
 import { type AnyValues, type Kind, kinds, sameValue, type Values } from '../../src/model.ts'
-import { encodePart, parseId } from '../../src/resource-id.ts'
+import { encodePart, resolveSegment } from '../../src/resource-id.ts'
 import { Secret } from '../../src/secret.ts'
+import { Unreadable } from '../../src/unreadable.ts'
 import { buildUrl } from '../../src/upstream.ts'
 import { lawful } from './lawful.ts'
 import { accepted, bodiesOf, otherFields, valuesOf, writableFields } from './values.ts'
@@ -17,6 +18,8 @@ export interface Answer {
   body: Json
   /** Members that the success hangs on: when one is missing or of another type, the answer proves nothing. */
   vital: readonly string[]
+  /** Members of fields that the provider always has: when one is missing or of another type, the field is unreadable. */
+  demanded?: Readonly<Record<string, string>>
   /** The member that says whose answer it is. */
   identity?: string
 }
@@ -260,10 +263,10 @@ function addresses({ spec, ref, needs, kind, current }: Subject, defaultBase: st
   ]
   const refOf = (parts: readonly string[]) =>
     Object.fromEntries(spec.key.map((name, index) => [name, parts[index] ?? '']))
-  /** The way from an id to a ref, as the gateway goes it. */
+  /** The way from an id in a path to a ref, as the gateway goes it. */
   const refOfId = (id: string): Ref | undefined => {
-    const read = parseId(id)
-    if (!read.ok || read.value.parts.length !== spec.key.length) return undefined
+    const read = resolveSegment(id, new Map())
+    if (!read?.ok || read.value.parts.length !== spec.key.length) return undefined
     return read.value.parts.some((part) => spec.checkKey(part) !== undefined)
       ? undefined
       : refOf(read.value.parts)
@@ -417,6 +420,10 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
       answer: written,
       succeeds: (status: number, body: unknown) =>
         spec.parse(ref, respond(status, body)).outcome === 'applied',
+      valuesIn: (response: UpstreamResponse) => {
+        const reported = spec.parse(ref, response)
+        return (reported.outcome === 'applied' && reported.values) || {}
+      },
     },
     ...(spec.read && read
       ? [
@@ -425,12 +432,16 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
             answer: read,
             succeeds: (status: number, body: unknown) =>
               spec.read?.parse(ref, respond(status, body)).ok === true,
+            valuesIn: (response: UpstreamResponse) => {
+              const parsed = spec.read?.parse(ref, response)
+              return parsed?.ok ? parsed.value.values : {}
+            },
           },
         ]
       : []),
   ]
 
-  describe.each(cases)('$title', ({ answer, succeeds }) => {
+  describe.each(cases)('$title', ({ answer, succeeds, valuesIn }) => {
     test('is a success as it is documented', () => {
       expect(succeeds(200, answer.body)).toBe(true)
     })
@@ -463,6 +474,19 @@ function answers({ spec, ref, current, read, written, refusals }: Subject) {
         expect({ with: other, succeeds: succeeds(200, body) }).toEqual({ with: other, succeeds: false })
       }
     })
+
+    test.each(Object.entries(answer.demanded ?? {}))(
+      'is a success without %s, or with another type of it, and %s is unreadable',
+      (path, field) => {
+        const type = typeName(valueAt(answer.body, path))
+        const others = [undefined, null, 0, 'x', true, [], {}].filter((value) => typeName(value) !== type)
+        for (const other of others) {
+          const values = valuesIn(respond(200, changed(answer.body, path, other)))
+          const unreadable = Object.entries(values).filter(([, value]) => value instanceof Unreadable)
+          expect(unreadable.map(([name]) => name)).toEqual([field])
+        }
+      },
+    )
 
     if (answer.identity !== undefined) {
       const { identity } = answer

@@ -5,6 +5,7 @@ import { isObject } from '../../src/json.ts'
 import { type AnyCapabilities, fieldsOf, type Kind } from '../../src/model.ts'
 import { problems } from '../../src/problems.ts'
 import { Secret } from '../../src/secret.ts'
+import { Unreadable } from '../../src/unreadable.ts'
 
 /**
  * The adapter with each of its functions held to the port's laws on every call: inputs are deep-frozen, the clock,
@@ -66,9 +67,15 @@ function frozen<T>(value: T): T {
 
 function copied<T>(value: T): T {
   if (Array.isArray(value)) return value.map(copied) as T
-  if (!isObject(value) || value instanceof Secret) return value
+  // Of these there are no others, and nobody can alter them.
+  if (!isObject(value) || value instanceof Secret || value instanceof Unreadable || isRawNumber(value))
+    return value
   return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, copied(member)])) as T
 }
+
+/** A number in the spelling of a provider. */
+const isRawNumber = (value: unknown): boolean =>
+  (JSON as unknown as { isRawJSON(value: unknown): boolean }).isRawJSON(value)
 
 const refuseToWork = (name: string) => () => {
   throw new Error(`an adapter called ${name}`)
@@ -119,7 +126,7 @@ function isolated<T>(run: () => T): T {
 // The port's types (src/adapter.ts) as schemas.
 
 const isBody = (value: unknown): boolean => {
-  if (value === null || value instanceof Secret) return true
+  if (value === null || value instanceof Secret || isRawNumber(value)) return true
   if (typeof value === 'object') return Object.values(value).every(isBody)
   return typeof value === 'number' ? Number.isFinite(value) : ['string', 'boolean'].includes(typeof value)
 }
@@ -157,11 +164,14 @@ const deployment = z.strictObject({
 
 function shapesOf(kind: Kind, capabilities: AnyCapabilities) {
   const refusal = refusalOf(Object.keys(capabilities))
-  // What is read has the type of its field; the finer rules are for callers, and a provider may hold older values.
+  // What is read has the type of its field or is said to be unreadable; the finer rules are for callers, and a provider may
+  // hold older values.
   const values = z.strictObject(
     Object.fromEntries(
       Object.entries(capabilities).flatMap(([name, capability]) =>
-        capability?.mutability === 'writeOnly' ? [] : [[name, typeOf(kind, name).nullable().optional()]],
+        capability?.mutability === 'writeOnly'
+          ? []
+          : [[name, z.union([typeOf(kind, name).nullable(), z.instanceof(Unreadable)]).optional()]],
       ),
     ),
   )

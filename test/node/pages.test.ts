@@ -1,12 +1,15 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 
-const pages = ['README', 'ARCHITECTURE', 'CONTRIBUTING', 'DEPLOY', 'SECURITY'].map((name) => `${name}.md`)
+const pages = [
+  ...['README', 'ARCHITECTURE', 'CONTRIBUTING', 'DEPLOY', 'SECURITY'].map((name) => `${name}.md`),
+  ...readdirSync('docs/providers').map((name) => `docs/providers/${name}`),
+]
 const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> }
 
 test.each(pages)('%s names only files, folders and commands that there are', (page) => {
   const text = readFileSync(page, 'utf8')
-  const folders = 'src|adapters|migrations|test|sandbox|demo|tools|bench'
+  const folders = 'src|adapters|migrations|test|sandbox|demo|docs|tools|bench'
   const paths = [...text.matchAll(new RegExp(`\`((?:${folders})/[\\w./-]*)\``, 'g'))].map(
     ([, path = '']) => path,
   )

@@ -220,11 +220,15 @@ const faulty = {
     'no-secret': { ...layer, clientSecret: undefined },
     'no-address': { ...apinizer, baseUrl: undefined },
     'auth-address': { ...discue, authUrl: 'https://auth.example' },
+    'half-staged': { ...layer, baseUrl: `https://${VALUE}.example` },
+    'bare-http': { ...apinizer, baseUrl: `http://${VALUE}.example`, allowHttp: true },
+    'public-http': { ...apinizer, baseUrl: 'http://1.1.1.1', allowHttp: true, allowPrivateAddresses: true },
     matching: { ...discue, requireIfMatch: true },
     limitless: { ...discue, limits: { writes: [{ requests: 0, seconds: 1 }] } },
     'other-limits': { ...discue, limits: { deletes: [] } },
     agreeing: layer,
     disagreeing: { ...layer, limits: { writes: [] } },
+    'other-half': { ...layer, authUrl: `https://${VALUE}.example` },
     selfish: { ...apinizer, self: ['apinizer:MyProject:api-user'] },
   },
   aliases: { typed: 7, lost: 'nowhere:abc', climbing: `discue:${VALUE}/..` },
@@ -265,7 +269,7 @@ const faults = {
   '#/connections/with-secret/apiKey':
     'must be a reference such as { "env": "NAME" }; a secret never stands in the configuration',
   '#/connections/unknown-setting': '"timeout"',
-  '#/connections/no-encryption/baseUrl': 'must be https (http is for loopback hosts)',
+  '#/connections/no-encryption/baseUrl': 'must be https (http in a private network needs allowHttp)',
   '#/connections/query/baseUrl': 'must have no query, fragment or user information',
   '#/connections/fragment/baseUrl': 'must have no query, fragment or user information',
   '#/connections/userinfo/baseUrl': 'must have no query, fragment or user information',
@@ -278,6 +282,10 @@ const faults = {
   '#/connections/no-secret': 'needs clientId and clientSecret, and nothing else',
   '#/connections/no-address/baseUrl': 'is required for this provider',
   '#/connections/auth-address/authUrl': 'is not used by this provider',
+  '#/connections/half-staged/authUrl': 'is required beside baseUrl',
+  '#/connections/other-half/baseUrl': 'is required beside authUrl',
+  '#/connections/bare-http/allowHttp': 'needs allowPrivateAddresses',
+  '#/connections/public-http/baseUrl': 'is no address of a private network',
   '#/connections/matching/requireIfMatch': 'cannot be met: this provider cannot be read',
   '#/connections/limitless/limits/writes/0/requests': '1',
   '#/connections/other-limits/limits': '"deletes"',
@@ -334,6 +342,28 @@ describe('a start that succeeds', () => {
     expect(more.map(({ message }) => message)).toEqual(['request', 'stopping'])
     expect(gateway.printed.out).not.toContain(AUDIT_KEY)
     await expect(fetch(`${gateway.url}/health/live`)).rejects.toThrow('fetch failed')
+  })
+
+  test('names each connection that speaks plain HTTP, and speaks it', async () => {
+    const document = configuration(inject('sandbox')) as Json
+    const { port } = new URL(inject('sandbox').apinizer)
+    // This machine by an address that is none of the loopback hosts, so that it takes the allowance to reach it.
+    document.connections['apinizer-plain'] = {
+      ...document.connections['apinizer'],
+      baseUrl: `http://[::ffff:127.0.0.1]:${port}`,
+      allowPrivateAddresses: true,
+      allowHttp: true,
+      self: [],
+    }
+    const gateway = await started(good(document))
+    const warned = gateway.log().filter(({ level }) => level === 'WARN')
+    expect(warned).toMatchObject([{ message: 'plain HTTP', connection: 'apinizer-plain' }])
+    await controlOf(inject('sandbox').apinizer).mint('credential', 'Plain/api-user', {})
+    const reply = await fetch(`${gateway.url}/credentials/apinizer-plain:Plain:api-user`, {
+      headers: { 'x-api-key': keys.admin },
+    })
+    expect(reply.status).toBe(200)
+    await gateway.stop()
   })
 
   test('brings its OpenAPI document and the script of the API reference', async () => {
