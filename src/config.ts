@@ -75,7 +75,8 @@ const spelledAnew = (text: string): string =>
 function globFault(glob: string): string | undefined {
   if (glob.includes('%')) {
     const plain = plainSpelling(glob.replaceAll(/%2a/gi, '\\*'))
-    return /[%\p{Cc}]/u.test(plain) ? 'has a "%" or a control character, which no id has' : spelledAnew(plain)
+    const isId = !/[%\p{C}\p{Zl}\p{Zp}]/u.test(plain)
+    return isId ? spelledAnew(plain) : 'has a "%" or an invisible character, which no id has'
   }
   if (/\\(?!\*)/.test(glob)) return 'has a "\\" that does not stand before a "*"; no id has one'
   return glob === glob.normalize('NFC') ? undefined : 'is not in Unicode normalization form C, as ids are'
@@ -256,7 +257,7 @@ function addressFault(
 ): string | undefined {
   if (!isEncrypted(url)) {
     if (!plainHttp) return HTTPS
-    if (!allowHttp) return 'must be https (http in a private network needs allowHttp)'
+    if (!allowHttp) return `${HTTPS}; in a private network http needs allowHttp`
     const address = literalAddress(url.hostname)
     if (address !== undefined && !mayReach(url, address, true))
       return 'is no address of a private network, and nothing goes elsewhere in clear text'

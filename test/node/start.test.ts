@@ -231,7 +231,13 @@ const faulty = {
     'other-half': { ...layer, authUrl: `https://${VALUE}.example` },
     selfish: { ...apinizer, self: ['apinizer:MyProject:api-user'] },
   },
-  aliases: { typed: 7, lost: 'nowhere:abc', climbing: `discue:${VALUE}/..` },
+  aliases: {
+    typed: 7,
+    lost: 'nowhere:abc',
+    climbing: `discue:${VALUE}/..`,
+    escaped: 'apinizer:MyProject:other%20user%40a.example',
+    'half-escaped': `apinizer:MyProject:%2F${VALUE}`,
+  },
   callers: [
     { name: 'billing', keys: [key('k1')], allow },
     { name: 'billing', keys: [key('k2')], allow },
@@ -242,6 +248,23 @@ const faulty = {
     { name: 'everybody', jwt: { issuer: 'https://id.example', claims: {} }, allow },
     { name: 'nested', jwt: { issuer: 'https://id.example', claims: { act: { sub: VALUE } } }, allow },
     { name: 'emptied', jwt: { issuer: 'https://id.example', claims: { groups: [] } }, allow },
+    {
+      name: 'escaping',
+      keys: [key('k6')],
+      allow: [
+        {
+          ...allow[0],
+          ids: [
+            'apinizer:My%20Project:a%2Ab*',
+            'apinizer:%zz',
+            'apinizer:%00',
+            'a\\b',
+            'apinizer:e\u0301:*',
+            'apinizer:P:\\*',
+          ],
+        },
+      ],
+    },
     { name: 'stray', jwt: { issuer: `https://${VALUE}.example`, claims: { sub: 'x' } }, allow },
   ],
   issuers: [
@@ -269,7 +292,8 @@ const faults = {
   '#/connections/with-secret/apiKey':
     'must be a reference such as { "env": "NAME" }; a secret never stands in the configuration',
   '#/connections/unknown-setting': '"timeout"',
-  '#/connections/no-encryption/baseUrl': 'must be https (http in a private network needs allowHttp)',
+  '#/connections/no-encryption/baseUrl':
+    'must be https (http is for loopback hosts); in a private network http needs allowHttp',
   '#/connections/query/baseUrl': 'must have no query, fragment or user information',
   '#/connections/fragment/baseUrl': 'must have no query, fragment or user information',
   '#/connections/userinfo/baseUrl': 'must have no query, fragment or user information',
@@ -294,6 +318,9 @@ const faults = {
   '#/aliases/typed': 'string',
   '#/aliases/lost': 'leads to no connection',
   '#/aliases/climbing': 'the id has a part with a separator',
+  '#/aliases/escaped':
+    'is percent-encoded, and ids are plain text; write "apinizer:MyProject:other user@a.example"',
+  '#/aliases/half-escaped': 'the id has a part with a separator',
   '#/callers/1/name': 'is used twice',
   '#/callers/2/keys/1/id': 'is used twice',
   '#/callers/3/keys/0/sha256': 'must be a SHA-256 in lower-case hex',
@@ -302,7 +329,13 @@ const faults = {
   '#/callers/6/jwt/claims': 'must name a claim',
   '#/callers/7/jwt/claims/act': 'must be a text, a number, true or false, or a list of them',
   '#/callers/8/jwt/claims/groups': 'must not be empty',
-  '#/callers/9/jwt/issuer': 'is none of the issuers',
+  '#/callers/9/allow/0/ids/0':
+    'is percent-encoded, and ids are plain text; write "apinizer:My Project:a\\\\*b*"',
+  '#/callers/9/allow/0/ids/1': 'has a "%" or an invisible character, which no id has',
+  '#/callers/9/allow/0/ids/2': 'has a "%" or an invisible character, which no id has',
+  '#/callers/9/allow/0/ids/3': 'has a "\\" that does not stand before a "*"',
+  '#/callers/9/allow/0/ids/4': 'is not in Unicode normalization form C',
+  '#/callers/10/jwt/issuer': 'is none of the issuers',
   '#/issuers/1/issuer': 'is used twice',
   '#/issuers/2/issuer': 'must be an absolute URL',
   '#/issuers/3/issuer': 'must be https (http is for loopback hosts)',

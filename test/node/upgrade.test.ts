@@ -6,11 +6,17 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { type AuditEvent, GENESIS, hashOf, toRow } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
+import { idAt } from '../../src/new-id.ts'
 import { openDatabase } from '../../src/node-database.ts'
+import { Secret } from '../../src/secret.ts'
+import { configuration, keys } from '../configuration.ts'
+import { auditKey, startTestGateway } from '../gateway.node.ts'
 import { draftOf } from '../ledger/subject.ts'
+import { controlOf, type Json } from '../sandbox-calls.ts'
 
 // A database that an earlier version has written is taken over as it is.
 
@@ -182,3 +188,220 @@ test('open changes and their keys go on, by what they were to alter', async () =
   }
   database.close()
 })
+
+/** A user name with all sorts of characters, and its id as it was spelled until ids became plain text. */
+const username = "o'brien (2)*@münchen, ltd"
+const plain = `apinizer:MyProject:${username}`
+const encoded = 'apinizer:MyProject:o%27brien%20%282%29%2A%40m%C3%BCnchen%2C%20ltd'
+const invisible = 'apinizer:MyProject:zero%E2%80%8Bwidth'
+
+/** What the version before wrote of two changes of that user: one ended, one open; and of one that nobody can name any more. */
+function writtenBefore(sqlite: Database.Database, bodies: { ended: object; open: object }): AuditEvent[] {
+  const { fingerprint, request } = deriveAuditKeys(auditKey)
+  const secretOf = (text: string) => ({
+    action: 'set' as const,
+    fingerprint: fingerprint('credential', encoded, 'secret', new Secret(text)),
+  })
+  const description = { action: 'set' as const, from: 'Before', to: 'After' }
+  const changeIds = { ended: idOf(START, 1), open: idOf(START, 2), lost: idOf(START, 3) }
+  const events: AuditEvent[] = []
+  const add = (draft: Partial<AuditEvent>) => {
+    const seq = events.length + 1
+    const at = new Date(START + seq).toISOString()
+    const unhashed = {
+      ...draftOf({ actor: { caller: 'admin', key: 'admin', address: null }, resource: encoded, ...draft }),
+      id: idAt((START + seq) * 1024 + seq),
+      connection: 'apinizer',
+      seq,
+      at,
+      previous: events.at(-1)?.hash ?? GENESIS,
+    }
+    events.push({ ...unhashed, hash: hashOf(unhashed) })
+  }
+  const ended = { changeId: changeIds.ended, fields: { secret: secretOf('first') } }
+  add({ ...ended, type: 'intent' })
+  add({ ...ended, type: 'outcome', outcome: 'applied' })
+  const open = { changeId: changeIds.open, fields: { description, secret: secretOf('second') } }
+  add({ ...open, type: 'intent' })
+  add({ ...open, type: 'outcome', outcome: 'unknown' })
+  const lost = { changeId: changeIds.lost, resource: invisible, fields: { secret: secretOf('third') } }
+  add({ ...lost, type: 'intent' })
+  add({ ...lost, type: 'outcome', outcome: 'unknown' })
+  store(sqlite, events, [])
+
+  const insert = (table: string, ...values: unknown[]) =>
+    sqlite.prepare(`INSERT INTO ${table} VALUES (${values.map(() => '?').join(', ')})`).run(...values)
+  const since = new Date().toISOString()
+  insert('changes', changeIds.ended, 'apinizer', 'credential', encoded, 'admin', 'applied', since)
+  insert('changes', changeIds.open, 'apinizer', 'credential', encoded, 'admin', 'unknown', since)
+  insert('changes', changeIds.lost, 'apinizer', 'credential', invisible, 'admin', 'unknown', since)
+  insert('resources', 'credential', encoded, '{"rate":1.50}', 7, '{}')
+  const keyed = (key: string, body: object, changeId: string, answer: object | null) =>
+    insert(
+      'idempotency',
+      'admin',
+      'credential',
+      encoded,
+      key,
+      changeId,
+      request(['admin', 'credential', encoded, body, 'merge']),
+      answer && JSON.stringify(answer),
+      answer && Date.now() + 3_600_000,
+    )
+  const resource = { id: encoded, connection: 'apinizer', provider: 'apinizer', readable: true, name: '50 %' }
+  const reply = {
+    changeId: changeIds.ended,
+    outcome: 'applied',
+    changed: true,
+    widens: false,
+    resource,
+    fields: {},
+  }
+  keyed('ended', bodies.ended, changeIds.ended, { reply })
+  keyed('open', bodies.open, changeIds.open, null)
+  const attempt = {
+    actor: { caller: 'reader', key: 'reader', address: null },
+    problem: 'forbidden',
+    alias: null,
+    kind: 'credential',
+    resource: encoded,
+    requestId: 'before',
+  }
+  insert(
+    'refusals',
+    'apinizer',
+    'reader',
+    'reader',
+    'forbidden',
+    Date.now() - 120_000,
+    2,
+    JSON.stringify(attempt),
+  )
+  return events
+}
+
+test('ids that were percent-encoded become plain text, and what was written under them goes on', async () => {
+  const urls = inject('sandbox')
+  const { mint, ledger } = controlOf(urls.apinizer)
+  const seed = {
+    email: 'a@b.example',
+    fullName: 'X',
+    description: 'Before',
+    password: 'p',
+    ipList: ['10.0.0.1'],
+  }
+  await mint('credential', `MyProject/${username}`, {
+    ...seed,
+    roleNameList: [],
+    enabled: true,
+    expireDate: null,
+  })
+  const sqlite = openedAfter(6)
+  const bodies = { ended: { secret: 'first' }, open: { description: 'After', secret: 'second' } }
+  const events = writtenBefore(sqlite, bodies)
+  sqlite.close()
+
+  const rules = [
+    { ids: ["apinizer:MyProject:o'brien*"], seen: true },
+    { ids: [plain.replace('*', '\\*')], seen: true },
+    { ids: [`${plain.split('*')[0]}\\*@*`], seen: true },
+    { ids: ['apinizer:MyProject:o%27*'.replace('%27', '"')], seen: false },
+    { ids: [plain.replace('*', '\\*').replace('ltd', 'inc')], seen: false },
+  ]
+  const document = configuration(urls) as { callers: Json[] }
+  const [admin] = document.callers
+  const narrowed = (ids: string[]) => ({
+    ...document,
+    callers: [{ ...admin, allow: [{ ...admin.allow[0], ids }] }],
+  })
+
+  const gateway = await startTestGateway(document, { database: sqlite.name })
+  const send = async (method: string, path: string, body?: object, headers: object = {}) => {
+    const response = await fetch(gateway.url + path, {
+      method,
+      headers: { 'x-api-key': keys.admin, 'content-type': 'application/json', ...headers },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    return { status: response.status, headers: response.headers, body: (await response.json()) as Json }
+  }
+  const path = `/credentials/${encodeURIComponent(plain)}`
+  try {
+    // A key whose change had ended replays, and tells of the resource by its plain name.
+    const replayed = await send('PUT', path, bodies.ended, { 'idempotency-key': 'ended' })
+    expect([replayed.status, replayed.headers.get('idempotency-replayed')]).toEqual([200, 'true'])
+    expect(replayed.body.credential).toMatchObject({ id: plain, name: '50 %' })
+    expect((await send('PUT', path, { secret: 'other' }, { 'idempotency-key': 'ended' })).status).toBe(422)
+
+    // One whose change is open goes on with the same change.
+    const before = (await ledger()).length
+    const resumed = await send('PUT', path, bodies.open, { 'idempotency-key': 'open' })
+    expect(resumed).toMatchObject({
+      status: 200,
+      body: { changeId: events[3]?.changeId, credential: { id: plain } },
+    })
+    expect((await ledger()).slice(before)).toMatchObject([
+      { id: `MyProject/${username}`, body: { username, description: 'After' } },
+    ])
+
+    // The same secret has the fingerprint that it had.
+    const again = await send('PUT', path, bodies.ended)
+    expect(again.body.fields.secret.fingerprint).toBe(events[0]?.fields['secret']?.fingerprint)
+
+    // Old events are shown as they are, new ones have the plain id, and either spelling finds both.
+    const found = await send('GET', `/audit?limit=1000&resource=${encodeURIComponent(plain)}`)
+    const oldest = found.body.data.toReversed()
+    expect(oldest.slice(0, 4)).toEqual(events.slice(0, 4))
+    expect(oldest.slice(4).length).toBeGreaterThan(3)
+    expect(new Set(oldest.slice(4).map(({ resource }: Json) => resource))).toEqual(new Set([plain]))
+    const byOld = await send('GET', `/audit?limit=1000&resource=${encodeURIComponent(encoded)}`)
+    expect(byOld.body.data).toEqual(found.body.data)
+    const paged: Json[] = []
+    for (let cursor: string | null | undefined; cursor !== null;) {
+      const more = cursor ? `&cursor=${cursor}` : ''
+      const page = await send('GET', `/audit?limit=3&resource=${encodeURIComponent(plain)}${more}`)
+      paged.push(...page.body.data)
+      cursor = page.body.nextCursor
+    }
+    expect(paged).toEqual(found.body.data)
+    for (const spelled of [plain, encoded]) {
+      const changes = await send('GET', `/changes?resource=${encodeURIComponent(spelled)}`)
+      expect(changes.body.data.map(({ id, resource }: Json) => [id, resource])).toEqual([
+        [again.body.changeId, plain],
+        [events[3]?.changeId, plain],
+        [events[1]?.changeId, plain],
+      ])
+    }
+    const chain = (await send('GET', '/audit?limit=1000&connection=apinizer')).body.data.toReversed()
+    expect(chain.slice(0, events.length)).toEqual(events)
+    for (const [index, event] of chain.entries()) {
+      expect(event.previous).toBe(chain[index - 1]?.hash ?? GENESIS)
+      expect(hashOf(event)).toBe(event.hash)
+    }
+
+    // What nobody can name any more is listed, and settled by its change.
+    const lost = await send('GET', `/changes/${events[5]?.changeId}`)
+    expect(lost).toMatchObject({ status: 200, body: { resource: 'apinizer:MyProject:zero\u200bwidth' } })
+    const word = { outcome: 'rejected', reason: 'looked' }
+    expect((await send('POST', `/changes/${events[5]?.changeId}/resolve`, word)).status).toBe(200)
+
+    // What was counted of refusals before is told by the plain id.
+    const refusals = async () => (await send('GET', '/audit?type=refused&connection=apinizer')).body.data
+    await expect
+      .poll(refusals, { timeout: 15_000 })
+      .toMatchObject([{ resource: plain, refusal: { count: 2 } }])
+  } finally {
+    await gateway.close()
+  }
+
+  for (const { ids, seen } of rules) {
+    const narrow = await startTestGateway(narrowed(ids), { database: sqlite.name })
+    try {
+      const page = await fetch(`${narrow.url}/audit?limit=1000`, { headers: { 'x-api-key': keys.admin } })
+      const { data } = (await page.json()) as Json
+      const spellings = new Set(data.map(({ resource }: Json) => resource))
+      expect({ ids, spellings }).toEqual({ ids, spellings: new Set(seen ? [plain, encoded] : []) })
+    } finally {
+      await narrow.close()
+    }
+  }
+}, 60_000)
