@@ -33,7 +33,8 @@ export interface AppParts extends AdmissionParts {
 /** What every answer carries. JSON is no page: nothing may be loaded by it, and nobody may frame it. */
 export const ALWAYS = {
   'x-content-type-options': 'nosniff',
-  'cache-control': 'no-store',
+  // A proxy that compresses would weaken the tag.
+  'cache-control': 'no-store, no-transform',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   'cross-origin-resource-policy': 'same-origin',
   'referrer-policy': 'no-referrer',

@@ -360,7 +360,10 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Pro
   if (ifMatch && values && !ifMatch.includes('*')) {
     const tag = etagOf(tools, asked, values, ledger.resource(kind, address.id))
     if (!ifMatch.includes(tag)) {
-      return refuse('precondition-failed', 'the resource is no longer in the state that If-Match names')
+      return refuse(
+        'precondition-failed',
+        'If-Match does not name the present state of the resource; read it for the tag that does',
+      )
     }
   }
   // What is stored and not deployed everywhere has to be sent again to be deployed.

@@ -4,9 +4,11 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { v7 as uuidv7 } from 'uuid'
 import { ALWAYS } from './app.ts'
+import { Deadline } from './deadline.ts'
 import type { Log } from './log.ts'
 import { problemResponse } from './operation.ts'
 import { type ProblemSlug, refuse } from './problems.ts'
+import { MAX_BODY } from './request-body.ts'
 
 /** How long clients may take. Milliseconds. */
 export interface Patience {
@@ -30,8 +32,16 @@ const MAX_CONNECTIONS = 1000
 const MAX_HEADERS = 16 * 1024
 
 /** What is still read of a body whose request has been answered, so that the client comes to reading the reply. */
-const LINGER_BYTES = 256 * 1024
-const LINGER_MS = 500
+const LINGER_BYTES = 10 << 20
+const LINGER_MS = 2000
+/** Connections that this is done for at once; further ones are closed as they are. */
+const MAX_LINGERING = 64
+
+/** How long a reply waits for a body that is small. Milliseconds. */
+const SMALL_MS = 100
+
+/** For the client to take the last reply on a connection that is not read any more. Milliseconds. */
+const PARTING_MS = 500
 
 export interface ServerParts {
   fetch(request: Request, environment: HttpBindings): Response | Promise<Response>
@@ -39,18 +49,32 @@ export interface ServerParts {
   patience?: Partial<Patience>
 }
 
+/** A body of an acceptable length is on its way already: with it taken, the connection can be kept. */
+async function takeSmall(incoming: IncomingMessage): Promise<void> {
+  if (!(Number(incoming.headers['content-length']) <= MAX_BODY)) return
+  const ended = new Promise<void>((resolve) => void incoming.once('end', resolve).once('close', resolve))
+  incoming.resume()
+  await new Deadline(SMALL_MS).within(ended)
+}
+
 /** Takes what is left of a body, up to a bound. Beyond it the client has to stop by itself or is cut off. */
-function linger(incoming: IncomingMessage): void {
+function linger(incoming: IncomingMessage, lingering: Set<Socket>): void {
   const { socket } = incoming
+  if (lingering.size >= MAX_LINGERING) return
+  lingering.add(socket)
   const destroySoon = socket.destroySoon.bind(socket)
   // Node calls it with the last reply; bytes that are unread by then make the client's system drop the reply.
   socket.destroySoon = () => void socket.end()
-  const end = setTimeout(destroySoon, LINGER_MS)
-  incoming.once('close', () => {
-    clearTimeout(end)
+  const late = setTimeout(destroySoon, LINGER_MS)
+  const end = (): void => {
+    lingering.delete(socket)
+    clearTimeout(late)
     socket.destroySoon = destroySoon
     if (socket.writableEnded) destroySoon()
-  })
+  }
+  // The end of the body, or that of the connection.
+  incoming.once('end', end)
+  socket.once('close', end)
   let left = LINGER_BYTES
   incoming.on('data', (chunk: Buffer) => {
     left -= chunk.length
@@ -99,7 +123,7 @@ async function bytesOf(response: Response): Promise<string> {
 /** Ends a connection of which not everything was read; closed at once, the client's system could drop the last reply. */
 function part(socket: Socket): void {
   socket.end()
-  setTimeout(() => socket.destroy(), LINGER_MS)
+  setTimeout(() => socket.destroy(), PARTING_MS)
 }
 
 /** Nothing more is read of a connection, so that nothing that still comes prolongs it. */
@@ -123,6 +147,7 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   /** The last request of each connection. */
   const latest = new WeakMap<Duplex, ServerResponse>()
   const refused = new WeakSet<Duplex>()
+  const lingering = new Set<Socket>()
 
   /** Refuses what cannot be read, when everything that came before it on the connection has been answered. */
   async function refuseRest(socket: Socket, [slug, detail]: readonly [ProblemSlug, string]): Promise<void> {
@@ -158,6 +183,9 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       if (!hasOneHost(incoming))
         return refusalOf('malformed-request', 'the request does not have one Host', log)
       const response = await fetch(request, environment as HttpBindings)
+      if (!incoming.complete) await takeSmall(incoming)
+      // What is left of the body would stand before the next request.
+      if (!incoming.complete) response.headers.set('connection', 'close')
       // One that is streamed has its end too late.
       bound(outgoing)
       return response
@@ -192,7 +220,7 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       outgoing.prependOnceListener('finish', () => {
         // The next request may be worked on for longer.
         outgoing.socket?.setTimeout(0)
-        if (!incoming.complete && !incoming.destroyed) linger(incoming)
+        if (!incoming.complete && !incoming.destroyed) linger(incoming, lingering)
       })
       void listener(incoming, outgoing)
     },

@@ -59,9 +59,13 @@ try {
     host: env['HOST'] ?? '127.0.0.1',
     log,
   })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      log.info('stopping', { signal })
+  let isStopping = false
+  // Left to its default, a second signal would cut off what the first one lets come to its end.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      log.info('stopping', { signal, again: isStopping })
+      if (isStopping) return
+      isStopping = true
       void gateway.close().then(() => process.exit(0))
     })
   }

@@ -128,23 +128,31 @@ function querySchema(operation: Operation): z.ZodObject {
   return schema
 }
 
+/** What the schema would have taken in place of the value. */
+const expectationOf = (issue: z.core.$ZodIssue): string =>
+  issue.code === 'invalid_value' ? `must be ${issue.values.map(String).join(' or ')}` : issue.message
+
 /** The query's values, each at most once and only those that the operation knows. Values are never repeated in a fault. */
 export function readQuery(operation: Operation, url: URL): Result<Record<string, string>> {
   const names = [...url.searchParams.keys()]
   const twice = names.find((name, index) => names.indexOf(name) !== index)
-  if (twice !== undefined) return refuse('invalid-query', 'a query parameter is given twice')
+  const shape = operation.query?.shape ?? {}
+  if (twice !== undefined) {
+    const name = Object.hasOwn(shape, twice) ? twice : 'a query parameter'
+    return refuse('invalid-query', `${name} is given twice; it can be given once`)
+  }
   const read = querySchema(operation).safeParse(Object.fromEntries(url.searchParams))
   if (read.success) return ok(read.data as Record<string, string>)
   const known = read.error.issues.flatMap((issue) =>
-    issue.path[0] === undefined ? [] : [String(issue.path[0])],
+    issue.path[0] === undefined ? [] : [`${String(issue.path[0])} ${expectationOf(issue)}`],
   )
   const unknown = read.error.issues.some((issue) => issue.code === 'unrecognized_keys')
-  const expected = Object.keys(operation.query?.shape ?? {}).join(', ') || 'none'
+  const expected = Object.keys(shape).join(', ') || 'none'
   return refuse(
     'invalid-query',
     [
       ...(unknown ? [`a query parameter is unknown; this operation takes ${expected}`] : []),
-      ...known.map((name) => `${name} has a value that is not listed`),
+      ...new Set(known),
     ].join('; '),
   )
 }

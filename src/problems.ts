@@ -98,7 +98,7 @@ export const problems = {
   'precondition-failed': entry(
     412,
     'Precondition failed',
-    'The resource is not in the state that `If-Match` names, or the provider cannot be read, so that no state can be compared.',
+    'None of the tags in `If-Match` is that of the present state: the resource has changed, or the tags are of something else. Or the provider cannot be read, so that no state can be compared. Read the resource for its tag.',
   ),
   'payload-too-large': entry(413, 'Payload too large', 'The body is larger than the gateway accepts.'),
   'unsupported-media-type': entry(

@@ -35,20 +35,33 @@ export function changeReasonOf(headers: Headers): Result<string | undefined> {
     : ok(reason)
 }
 
-const TAG = /^(W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/
+/** A member of a list of entity tags; older versions of Apache put their `-gzip` behind the quotes. */
+const TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"(?:-[a-z]+)?$/
+/** Commas may stand inside of quotes. */
+const BETWEEN_TAGS = /,(?=(?:[^"]*"[^"]*")*[^"]*$)/
 
-/** The members of `If-Match` or `If-None-Match` (RFC 9110 §13.1), or `*`. */
+/**
+ * A tag of this gateway's as intermediaries spell it when they compress or otherwise touch a reply: weak (nginx, Cloudflare),
+ * or with a suffix inside of the quotes: `-gzip` and `-br` (Apache, Caddy), `--gzip` (Jetty), `:dtagent…` (monitors). Ours
+ * are 32 characters long, so that no suffix makes one out of another.
+ */
+const OWN_TAG = /^(?:W\/)?"([\w-]{32})(?:[-.:;+/~][\x21\x23-\x7e]{0,63})?"(?:-[a-z]+)?$/
+
+/**
+ * The members of `If-Match` or `If-None-Match` (RFC 9110 §13.1), or `*`. One that may be the gateway's own is in its own spelling: it
+ * names a state and not the bytes of a reply, so that the strong and the weak comparison are the same.
+ */
 export function entityTagsOf(
   headers: Headers,
   name: 'if-match' | 'if-none-match',
 ): Result<string[] | undefined> {
   const given = headers.get(name)
   if (given === null) return ok(undefined)
-  const tags = given.split(',').map((tag) => tag.trim())
+  const tags = given.split(BETWEEN_TAGS).map((tag) => tag.trim())
   if (tags.length === 1 && tags[0] === '*') return ok(tags)
   return tags.every((tag) => TAG.test(tag))
-    ? ok(tags)
-    : refuse('invalid-header', `${name} is not a list of entity tags`)
+    ? ok(tags.map((tag) => tag.replace(OWN_TAG, '"$1"')))
+    : refuse('invalid-header', `${name} is neither * nor a list of entity tags in double quotes`)
 }
 
 /** 1 to 255 visible ASCII characters, bare or as a quoted string; both spell the same key. */

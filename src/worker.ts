@@ -23,9 +23,11 @@ const PATIENCE = 1000
 /** How long an answer to readiness stands. Milliseconds. */
 const READINESS_MS = 1000
 
-/** What is still read of a body that the answer did not need. */
-const LINGER_BYTES = 256 * 1024
+/** What is still read of a body that the answer did not need, and how many such bodies an isolate reads at once. */
+const LINGER_BYTES = 10 << 20
 const LINGER_MS = 2000
+const MAX_LINGERING = 64
+let lingering = 0
 
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
@@ -99,10 +101,12 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
 }
 
 /**
- * Without an edge before it, workerd drops the reply of a client that has more than 64 KiB of its body left to send: so
- * that is read before the reply is given.
+ * Without an edge before it, workerd drops the reply of a client that has more than 64 KiB of its body left to send, and
+ * a reply's `Connection: close` as well: so that is read before the reply is given.
  */
 async function linger(body: ReadableStream<Uint8Array>): Promise<void> {
+  if (lingering >= MAX_LINGERING) return
+  lingering += 1
   const reader = body.getReader()
   try {
     for (let left = LINGER_BYTES; left > 0;) {
@@ -112,6 +116,8 @@ async function linger(body: ReadableStream<Uint8Array>): Promise<void> {
     }
   } catch {
     // The client has gone.
+  } finally {
+    lingering -= 1
   }
 }
 

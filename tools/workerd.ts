@@ -6,7 +6,8 @@ import { startWorker, variablesIn } from './worker-process.ts'
 const { env } = process
 const log = openLog('info', (line) => void process.stdout.write(line))
 const stop = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
+// All of them every time: what comes after the first has nothing left to do, and must not end this before its workerd.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
 try {
   const { url, child } = await startWorker({
     bundle: 'dist/worker',

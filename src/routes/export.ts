@@ -41,11 +41,16 @@ function cell(value: unknown): string {
 
 const record = (values: unknown[]): string => `${values.map(cell).join()}\r\n`
 
+/** Ends of lines to many a reader, which JSON leaves as they are in a string. */
+const LINE_ENDS = /[\u0085\u2028\u2029]/g
+const toLine = (value: unknown): string =>
+  `${JSON.stringify(value).replace(LINE_ENDS, (end) => `\\u${end.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
+
 /** What `connections` keep silent about stands in the last line; a CSV has no place for it, and is cut off instead. */
 function ending(format: Format, unanswered: string[]): string {
   if (unanswered.length === 0) return ''
   if (format === CSV) throw new Error(`no answer from ${unanswered.join(', ')}`)
-  return `${JSON.stringify({ unanswered })}\n`
+  return toLine({ unanswered })
 }
 
 /**
@@ -85,7 +90,7 @@ export function historyExport<T extends { id: string }>(
         const item = show(row) as Record<string, unknown> | undefined
         if (item === undefined || left === 0) continue
         left -= 1
-        lines += format === CSV ? record(columns.map((name) => item[name])) : `${JSON.stringify(item)}\n`
+        lines += format === CSV ? record(columns.map((name) => item[name])) : toLine(item)
       }
     }
     return lines

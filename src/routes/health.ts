@@ -11,7 +11,7 @@ const health = z
 const answer = (reasons: string[]): Response =>
   new Response(JSON.stringify({ status: reasons.length === 0 ? 'ok' : 'unavailable', reasons }), {
     status: reasons.length === 0 ? 200 : 503,
-    headers: { 'content-type': 'application/json', 'cache-control': 'no-store' },
+    headers: { 'content-type': 'application/json', 'cache-control': 'no-store, no-transform' },
   })
 
 export function healthOperations(readiness: Readiness): Operation[] {

@@ -30,12 +30,11 @@ export const outcomes = [
   'needs_attention',
 ] as const
 
+const TIME = { offset: true, error: 'must be a date and time with an offset (RFC 3339)' }
+
 export const historyQuery = z.object({
-  since: z.iso
-    .datetime({ offset: true })
-    .optional()
-    .openapi({ description: 'From this time on, inclusive.' }),
-  until: z.iso.datetime({ offset: true }).optional().openapi({ description: 'Before this time.' }),
+  since: z.iso.datetime(TIME).optional().openapi({ description: 'From this time on, inclusive.' }),
+  until: z.iso.datetime(TIME).optional().openapi({ description: 'Before this time.' }),
   actor: z.string().optional().openapi({ description: 'The caller’s name.' }),
   resource: z.string().optional().openapi({
     description: 'An id; events that have it percent-encoded, as ids were spelled before, are found too.',
@@ -45,11 +44,16 @@ export const historyQuery = z.object({
   change: z.string().optional().openapi({ description: 'A change id.' }),
   limit: z
     .string()
-    .regex(/^[1-9]\d{0,3}$/)
-    .refine((text) => Number(text) <= MAX_LIMIT)
+    .refine((text) => /^[1-9]\d{0,3}$/.test(text) && Number(text) <= MAX_LIMIT, {
+      error: `must be a whole number from 1 to ${MAX_LIMIT}`,
+    })
     .optional()
     .openapi({ type: 'integer', minimum: 1, maximum: MAX_LIMIT, default: DEFAULT_LIMIT }),
-  cursor: z.string().regex(UUID).optional().openapi({ description: '`nextCursor` of the page before.' }),
+  cursor: z
+    .string()
+    .regex(UUID, 'must be the nextCursor of a page')
+    .optional()
+    .openapi({ description: '`nextCursor` of the page before.' }),
 })
 
 /** The part of a query that both lists pass on to the ledger. */

@@ -65,8 +65,7 @@ async function get(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   if (!read.ok) return read
   const { etag } = read.value
   const headers = etag === undefined ? {} : { etag }
-  // Weak comparison, as RFC 9110 §13.1.2 asks of If-None-Match.
-  const held = tags.value?.some((tag) => tag === '*' || tag.replace(/^W\//, '') === etag)
+  const held = tags.value?.some((tag) => tag === '*' || tag === etag)
   if (etag !== undefined && held) return ok(new Response(null, { status: 304, headers }))
   return ok(json(read.value, headers))
 }

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
@@ -6,7 +7,7 @@ import { keys } from '../configuration.ts'
 import { answered, newTrace, type Put, type Reply, request, send } from './clients.ts'
 import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
 import { median, report } from './figures.ts'
-import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
+import { type GatewayProcess, type Home, makeHome, programOf } from './gateway-process.ts'
 import {
   appliedBy,
   clearFaults,
@@ -107,6 +108,56 @@ test(
     if (full) expect(median(took)).toBeLessThan(DEADLINE + 1000)
   },
 )
+
+test.each<[string, NodeJS.Signals[]]>([
+  ['a second SIGTERM', ['SIGTERM', 'SIGTERM']],
+  ['SIGINT and then SIGTERM', ['SIGINT', 'SIGTERM']],
+  ['SIGHUP', ['SIGHUP']],
+  ['all of them, again and again', ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGTERM']],
+])('%s: what runs comes to its end all the same', { timeout: campaignMs }, async (_, signals) => {
+  const { replies } = await underWay({ delayBeforeMs: 700 })
+  for (const signal of signals) {
+    process.kill(gateway.pid, signal)
+    await gateway.stopping
+  }
+  expect((await replies).map((reply) => reply?.status)).toEqual(operations.map(() => 200))
+  expect(await gateway.ended).toEqual(ended)
+  await expectConsistent()
+})
+
+test.each<[string, NodeJS.Signals]>([
+  ['npm start', 'SIGTERM'],
+  ['npm start', 'SIGINT'],
+])('%s passes %s on, and ends with what it began', { timeout: campaignMs }, async (command, signal) => {
+  await gateway.stop()
+  const [program = '', ...args] = command.split(' ')
+  const child = spawn(program, args, {
+    cwd: programOf('../..'),
+    env: { ...process.env, ...home.environment, npm_config_update_notifier: 'false' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const closed = once(child, 'close')
+  let said = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
+  const url = await until('it listens', () => /"url":"(.+?)"/.exec(said)?.[1])
+  const operation = operationsOf(providers)[0] as Operation
+  const { path, upstream } = await operation.mint()
+  await operation.control.fault(
+    { delayBeforeMs: 700 },
+    { match: { method: operation.method, path: upstream } },
+  )
+  const put = { trace: newTrace(), path, body: operation.body((last += 1)) }
+  const reply = send(url, put)
+  await until('the change is at its provider', async () =>
+    (await writesTo(providers)).some(({ headers }) => headers.traceparent === put.trace),
+  )
+  child.kill(signal)
+  expect((await reply)?.status).toBe(200)
+  await closed
+  // Nobody is left behind it.
+  expect(await request('GET', `${url}/health/live`)).toBeUndefined()
+  await expectConsistent()
+})
 
 test(
   'SIGTERM while providers are silent: every change is told as what is known',

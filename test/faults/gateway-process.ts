@@ -51,6 +51,8 @@ export interface AnyHome {
 export interface Home extends AnyHome {
   folder: string
   database: string
+  /** What its process finds in its environment. */
+  environment: Record<string, string>
   start(): Promise<GatewayProcess>
   /** A start that is expected to fail: how it ended and what it said. */
   startInVain(): Promise<Ending & { said: string }>
@@ -100,14 +102,9 @@ export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home
   writeFileSync(configured, documentOf(urls, options))
   const children = new Set<ChildProcess>()
 
+  const env = { ...environment, AUDIT_KEY, GATEWAY_CONFIG: configured, DATABASE: database, PORT: '0' }
+
   function run() {
-    const env = {
-      ...environment,
-      AUDIT_KEY,
-      GATEWAY_CONFIG: configured,
-      DATABASE: database,
-      PORT: '0',
-    }
     const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe']
     const bounds = { timeout: longestLife, killSignal: 'SIGKILL' } as const
     // `exec`: the shell's place is taken by the gateway, so that signals and the process id are the gateway's own.
@@ -162,6 +159,7 @@ export function makeHome(urls: Sandbox['urls'], options: HomeOptions = {}): Home
   return {
     folder,
     database,
+    environment: env,
     databases: () => [database],
     start,
     async startInVain() {

@@ -99,6 +99,17 @@ test('without ALLOW_NETWORKS no upstream on this machine is reached', async () =
   expect(await ended).toBe(0)
 })
 
+test.each<NodeJS.Signals[][]>([[['SIGTERM', 'SIGTERM']], [['SIGINT', 'SIGTERM']], [['SIGHUP']]])(
+  '%s ends the program and its workerd',
+  async (signals) => {
+    const { child, ended, listening } = runProgram()
+    const url = await listening()
+    for (const signal of signals) child.kill(signal)
+    expect(await ended).toBe(0)
+    await expect(fetch(`${url}/health/live`)).rejects.toThrow('fetch failed')
+  },
+)
+
 test('an environment at fault ends the program, which says what is wrong', async () => {
   const { child, ended } = runProgram({ APINIZER_TOKEN: '', AUDIT_KEY: 'short' })
   const said = await text(child.stdout)

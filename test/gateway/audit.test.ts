@@ -122,13 +122,24 @@ describe('the list', () => {
     expect(paged).toEqual(all)
   })
 
-  test.each(['limit=0', 'limit=1001', 'limit=x', 'cursor=x', 'since=yesterday', 'outcome=fine', 'order=asc'])(
-    'refuses %s',
-    async (query) => {
-      const reply = await get(`/audit?${query}`)
-      expect([reply.status, reply.body.type]).toEqual([400, '/problems/invalid-query'])
-    },
-  )
+  test.each([
+    ['limit=0', 'limit must be a whole number from 1 to 1000'],
+    ['limit=1001', 'limit must be a whole number from 1 to 1000'],
+    ['limit=many', 'limit must be a whole number from 1 to 1000'],
+    ['cursor=next', 'cursor must be the nextCursor of a page'],
+    ['since=yesterday', 'since must be a date and time with an offset (RFC 3339)'],
+    ['outcome=fine', 'outcome must be applied or rejected or partial or unknown'],
+    ['type=fine', 'type must be intent or attempt or outcome or settled or resolved or refused'],
+    ['limit=0&until=now', 'until must be a date and time with an offset (RFC 3339); limit must be'],
+    ['limit=5&limit=6', 'limit is given twice; it can be given once'],
+    ['hunter2=5&hunter2=6', 'a query parameter is given twice'],
+    ['order=asc', 'a query parameter is unknown; this operation takes since, until, actor, resource'],
+  ])('refuses %s, and says what would be right', async (query, says) => {
+    const reply = await get(`/audit?${query}`)
+    expect([reply.status, reply.body.type]).toEqual([400, '/problems/invalid-query'])
+    expect(reply.body.detail).toContain(says)
+    expect(reply.body.detail).not.toMatch(/\b(many|yesterday|fine|now|asc|hunter2)\b/)
+  })
 
   test('shows a caller only what its rules reach', async () => {
     const seen = (await get('/audit?limit=1000', { key: keys.auditor })).body.data

@@ -208,14 +208,18 @@ describe('a body that is refused', () => {
     ])
   })
 
-  test.each(['mode=merge', 'dryRun=1', 'dryRun=true&dryRun=true', 'pretty=true', 'allowSelf=yes'])(
-    'the query %s is 400',
-    async (query) => {
-      const reply = await put(`${routes.discue()}?${query}`, { name: 'a' })
-      expect(reply.status).toBe(400)
-      expect(reply.body.type).toBe('/problems/invalid-query')
-    },
-  )
+  test.each([
+    ['mode=merge', 'mode must be replace'],
+    ['dryRun=1', 'dryRun must be true'],
+    ['dryRun=true&dryRun=true', 'dryRun is given twice'],
+    ['pretty=true', 'this operation takes mode, dryRun, allowSelf'],
+    ['allowSelf=yes', 'allowSelf must be true'],
+  ])('the query %s is 400', async (query, says) => {
+    const reply = await put(`${routes.discue()}?${query}`, { name: 'a' })
+    expect(reply.status).toBe(400)
+    expect(reply.body.type).toBe('/problems/invalid-query')
+    expect(reply.body.detail).toContain(says)
+  })
 
   test.each([
     ['x-change-reason', '%zz'],

@@ -50,10 +50,23 @@ describe.each(['/audit', '/changes'])('%s', (path) => {
   test('as NDJSON is what the list holds, a line each', async () => {
     const reply = await get(path, as(NDJSON))
     expect([reply.status, reply.headers.get('content-type')]).toEqual([200, `${NDJSON}; charset=utf-8`])
-    expect(reply.headers.get('cache-control')).toBe('no-store')
+    expect(reply.headers.get('cache-control')).toBe('no-store, no-transform')
     expect(linesOf(reply)).toEqual(await all())
     expect(linesOf(reply).length).toBeGreaterThan(3)
     expect((reply.body as string).endsWith('\n')).toBe(true)
+  })
+
+  test('as NDJSON has no end of a line within one, whatever takes what for it', async () => {
+    const ends = '\u2028\u2029\u0085'
+    const { id } = await mintApinizer()
+    const headers = { 'x-change-reason': encodeURIComponent(`one\u2028two\u2029three`) }
+    await put(`/credentials/${id}`, { secret: 's', description: `x${ends}y` }, { headers })
+    const reply = await get(`${path}?resource=${encodeURIComponent(id)}`, as(NDJSON))
+    const lines = (reply.body as string).split(/[\n\r\v\f\x1c-\x1e\u0085\u2028\u2029]/)
+    expect(lines.filter((line) => line !== '').map((line) => JSON.parse(line))).toEqual(
+      await all(`&resource=${encodeURIComponent(id)}`),
+    )
+    if (path === '/audit') expect(linesOf(reply).at(-1).fields.description.to).toBe(`x${ends}y`)
   })
 
   test('as CSV has a header and the same rows', async () => {

@@ -269,6 +269,65 @@ describe('entity tags', () => {
     expect(unchanged.status).toBe(304)
   })
 
+  /** A tag as what stands between makes it: weak, with a suffix, or both. */
+  const spellings: [string, (tag: string) => string][] = [
+    ['a proxy that weakens it', (tag) => `W/${tag}`],
+    ...[
+      '-gzip',
+      '--gzip',
+      ';gzip',
+      '-br',
+      '-zstd',
+      '-deflate',
+      ':dtagent10267',
+      '+gzip',
+      '-gzip-gzip',
+    ].flatMap((suffix): [string, (tag: string) => string][] => [
+      [`one that appends ${suffix}`, (tag) => tag.replace(/"$/, `${suffix}"`)],
+      [`one that appends ${suffix} and weakens it`, (tag) => `W/${tag.replace(/"$/, `${suffix}"`)}`],
+    ]),
+    ['one that appends -gzip behind it', (tag) => `${tag}-gzip`],
+    ['one of several, of which one has a comma', (tag) => `"a,b", W/${tag}, "c"`],
+  ]
+  test.each(spellings)('holds in the spelling of %s', async (_, spell) => {
+    const path = `/roles/commerce-layer:${await mintCommerceLayer('roles')}`
+    const tag = (await get(path)).headers.get('etag') ?? ''
+    expect((await get(path, { headers: { 'if-none-match': spell(tag) } })).status).toBe(304)
+    expect((await put(path, { name: 'Tagged' }, { headers: { 'if-match': spell(tag) } })).status).toBe(200)
+    const late = await put(path, { name: 'Late' }, { headers: { 'if-match': spell(tag) } })
+    expect([late.status, (await get(path)).body.name]).toEqual([412, 'Tagged'])
+    expect((await get(path, { headers: { 'if-none-match': spell(tag) } })).status).toBe(200)
+  })
+
+  test('a tag of something else is none of the present state, and nobody says that anything has changed', async () => {
+    const path = `/roles/commerce-layer:${await mintCommerceLayer('roles')}`
+    const tag = (await get(path)).headers.get('etag') ?? ''
+    const other =
+      (await get(`/roles/commerce-layer:${await mintCommerceLayer('roles')}`)).headers.get('etag') ?? ''
+    const foreign = [
+      '"another"',
+      'W/"1-gzip"',
+      other,
+      tag.replace(/"$/, 'x"'),
+      tag.replace(/.-?"$/, '"'),
+      tag.replace('"', '"x'),
+      tag.replace('"', '"-gzip'),
+      `"${'-gzip'.repeat(9)}"`,
+    ]
+    for (const one of foreign) {
+      const { status, body } = await put(path, { name: 'Late' }, { headers: { 'if-match': one } })
+      expect({ one, status, type: body.type }).toEqual({
+        one,
+        status: 412,
+        type: '/problems/precondition-failed',
+      })
+      expect(body.detail).toBe(
+        'If-Match does not name the present state of the resource; read it for the tag that does',
+      )
+    }
+    expect((await get(path)).body.name).not.toBe('Late')
+  })
+
   test('the order of a set does not change the tag', async () => {
     const { id, project, state } = await mintApinizer({ roleNameList: ['API_USER', 'DEVELOPER'] })
     const before = (await get(`/credentials/${id}`)).headers.get('etag')

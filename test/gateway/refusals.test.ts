@@ -149,7 +149,7 @@ test('every answer carries the headers that keep browsers from doing harm', asyn
     expect(headers.get('content-security-policy')).not.toMatch(/script-src[^;]*unsafe/)
     expect(headers.get('cross-origin-resource-policy')).toBe('same-origin')
     expect(headers.get('referrer-policy')).toBe('no-referrer')
-    expect(headers.get('cache-control')).toBe('no-store')
+    expect(headers.get('cache-control')).toBe('no-store, no-transform')
     for (const banner of ['server', 'x-powered-by', 'access-control-allow-origin']) {
       expect(headers.get(banner)).toBeNull()
     }
