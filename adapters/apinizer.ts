@@ -9,6 +9,7 @@ import {
   type Deployment,
   type Refusal,
   type UpstreamResponse,
+  numeric,
   parsed,
   refusalByStatus,
   refused,
@@ -39,7 +40,8 @@ export const apinizer: Adapter = {
             `the token endpoint gave no token (status ${response.status})`,
           )
         }
-        const { access_token: accessToken, expires_in: expiry } = read.data
+        const { access_token: accessToken } = read.data
+        const expiry = read.data.expires_in ?? UNDATED_SECONDS
         // Newer pages show seconds, older ones a 13-digit epoch in milliseconds.
         const lifetime = expiry > 1e10 ? { until: expiry } : { seconds: expiry }
         return parsed({ accessToken: new Secret(accessToken), lifetime })
@@ -212,7 +214,11 @@ export const apinizer: Adapter = {
   },
 }
 
-const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
+/** A token without an end is fetched anew after an hour all the same; one that is refused before is, too. */
+const UNDATED_SECONDS = 3600
+
+// The documentation calls `expires_in` applicable to some tokens only.
+const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: numeric.nullish() })
 
 // Three generations of the documentation show three envelopes; a server may speak any of them.
 const words = z.string().nullish().catch(undefined)

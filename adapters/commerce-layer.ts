@@ -9,6 +9,7 @@ import {
   type Refusal,
   type Ref,
   type UpstreamResponse,
+  numeric,
   parsed,
   refusalByStatus,
   refused,
@@ -133,6 +134,14 @@ export const commerceLayer: Adapter = {
             `the token endpoint gave no token (status ${response.status})`,
           )
         }
+        // Clients of the Core API get tokens too, which this API refuses one by one.
+        const { scope } = read.data
+        if (typeof scope === 'string' && !scope.split(/\s+/).includes('provisioning-api')) {
+          return refused(
+            'upstream-unauthorized',
+            'the client is not one of the Provisioning API: it takes the personal client of an organization’s admin, no integration, sales channel or webapp',
+          )
+        }
         return parsed({
           accessToken: new Secret(read.data.access_token),
           lifetime: { seconds: read.data.expires_in },
@@ -160,7 +169,7 @@ export const commerceLayer: Adapter = {
   kinds: { credential, role, permission },
 }
 
-const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: z.number() })
+const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: numeric, scope: z.unknown().optional() })
 
 const linkage = z.object({ type: z.literal(['roles', 'role']), id: text }).nullable()
 
@@ -324,8 +333,8 @@ function refusal(fields: AnyCapabilities, response: UpstreamResponse): Refusal {
   const read = errorDocument.safeParse(response.body)
   const errors = read.success ? read.data.errors.slice(0, ERRORS) : []
   const base = refusalByStatus(response.status)
-  if (response.status === 401)
-    return { ...base, staleToken: errors.some((error) => error.code === 'INVALID_TOKEN') }
+  // `INVALID_TOKEN` and `UNAUTHORIZED` both mean either: the token is no longer taken, or the account may not do this.
+  if (response.status === 401) return { ...base, staleToken: true }
   if (response.status !== 422) return base
   const faults = errors.map((error) => {
     const upstream = error.source?.pointer?.replace(/^\/data\/(attributes\/)?/, '').replaceAll('/', '.') ?? ''

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { z } from 'zod'
 import { told } from './deviation.ts'
 import { text } from './exchange.ts'
@@ -66,6 +67,16 @@ export const faultSchema = z.strictObject({
   tell: memberValues.optional(),
   /** What the answer leaves out; it goes before `tell`. */
   omit: memberNames.optional(),
+  /** Text that stands in the answer instead of another: JSON that no value is written as, or a byte for each character. */
+  rewrite: z
+    .array(
+      z.strictObject({ find: z.string().min(1), replace: z.string(), bytes: z.boolean().default(false) }),
+    )
+    .optional(),
+  /** Writes the body of the request down as it was spelled. */
+  record: z.boolean().optional(),
+  /** Codes the answer, whether or not the request admits it. */
+  coding: z.enum(['gzip', 'deflate', 'br', 'unknown']).optional(),
 })
 export type Fault = z.infer<typeof faultSchema>
 
@@ -181,12 +192,28 @@ const serialized = (body: Body | undefined): Buffer => {
   return Buffer.from('text' in body ? body.text : JSON.stringify(body.json, null, body.indent))
 }
 
+/** The bytes with other text in them; what was UTF-8 stays so beside it. */
+const rewritten = (bytes: Buffer, { rewrite = [] }: Fault): Buffer =>
+  rewrite.reduce((before, { find, replace, bytes: asBytes }) => {
+    const other = Buffer.from(replace, asBytes ? 'latin1' : 'utf8').toString('latin1')
+    const text = before.toString('latin1').replaceAll(Buffer.from(find).toString('latin1'), () => other)
+    return Buffer.from(text, 'latin1')
+  }, bytes)
+
+const coders = {
+  gzip: gzipSync,
+  deflate: deflateSync,
+  br: brotliCompressSync,
+  unknown: (bytes: Buffer) => bytes.map((byte) => byte ^ 0x55) as Buffer,
+}
+
 /** Long enough for the first half of a body to leave before the reset discards what is still queued. */
 const flushMs = 20
 
 /** The one place that writes an answer; resolves when it is out or the client is gone. */
 export async function send(outgoing: ServerResponse, answer: Answer, fault: Fault = {}): Promise<void> {
-  const whole = serialized(answer.body)
+  const plain = rewritten(serialized(answer.body), fault)
+  const whole = fault.coding ? coders[fault.coding](plain) : plain
   const half = Math.floor(whole.length / 2)
   const bytes = fault.truncate ? whole.subarray(0, half) : whole
 
@@ -194,6 +221,7 @@ export async function send(outgoing: ServerResponse, answer: Answer, fault: Faul
     ...answer.headers,
     ...(fault.retryAfter !== undefined && { 'retry-after': fault.retryAfter }),
     ...(fault.contentType !== undefined && { 'content-type': fault.contentType }),
+    ...(fault.coding !== undefined && { 'content-encoding': fault.coding }),
     ...(answer.status !== 204 && { 'content-length': String(bytes.length) }),
   })
   if (fault.reset === 'mid-body') {

@@ -45,6 +45,9 @@ export function createProviderServer(emulator: Emulator, clock: Clock): Server {
 const isControl = ({ url, headers }: IncomingMessage): boolean =>
   (url ?? '').startsWith('/_sandbox/') && !headers.authorization && !headers['x-api-key']
 
+/** As a member of a JSON text, however it is escaped. */
+const PASSWORD = /("password":)"(?:[^"\\]|\\.)*"/g
+
 async function converse(world: World, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
   const { emulator, ledger } = world
   const { method = 'GET', url: target = '/' } = incoming
@@ -55,6 +58,7 @@ async function converse(world: World, incoming: IncomingMessage, outgoing: Serve
 
   const request = await receive(incoming, method, target, fault)
   if (!request) return
+  if (fault?.record) seen.text = request.body.replace(PASSWORD, '$1"[masked]"')
   const flight = ledger.takeOff(emulator.target(request))
   try {
     // A client that hangs up meanwhile changes nothing: a provider finishes what it began.

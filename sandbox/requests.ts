@@ -12,6 +12,8 @@ export interface Seen {
   /** Absent until a status line went out: a connection that was cut before it never gets one. */
   status?: number
   applied: boolean
+  /** The body as it was spelled, without the value of a password, where a fault asks for that. */
+  text?: string
 }
 
 const credentialHeaders = new Set([

@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import type { Json } from './json.ts'
 import type { Capabilities, Kind, Values } from './model.ts'
 import type { FieldFault, ProblemSlug } from './problems.ts'
@@ -82,10 +83,19 @@ export interface Refusal {
   problem: ProblemSlug
   detail: string
   errors?: FieldFault[]
-  /** The provider no longer takes the token: a fresh one may help. */
+  /** The provider may no longer take the token: a fresh one may help. */
   staleToken?: boolean
 }
 export type Parsed<T> = { ok: true; value: T } | { ok: false; refusal: Refusal }
+
+/** A number, or the text of one: servers differ in how they spell a lifetime. */
+export const numeric = z.union([
+  z.number(),
+  z
+    .string()
+    .regex(/^\d{1,15}$/)
+    .transform(Number),
+])
 
 export const parsed = <T>(value: T): Parsed<T> => ({ ok: true, value })
 export const refused = (

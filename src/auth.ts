@@ -83,14 +83,20 @@ export function authenticator({
   const places = new Set(['authorization', 'x-api-key', ...config.issuers.map(({ header }) => header)])
 
   return async ({ headers, requestId, traceparent }) => {
-    const sent = [...places].filter((place) => headers.has(place))
-    // Which of two speaks for the caller would be a guess, and the audit would name only one.
-    if (sent.length > 1)
-      return refuse('invalid-header', `more than one credential was sent: ${sent.join(', ')}`)
-    const [header] = sent
-    if (header === undefined) return refuse('unauthenticated', UNKNOWN)
-    const value = headers.get(header) ?? ''
-    const text = header === 'authorization' ? /^Bearer +(\S+)$/i.exec(value)?.[1] : value
+    const sent = [...places].flatMap((header) => {
+      const value = headers.get(header)
+      if (value === null) return []
+      return [{ header, text: header === 'authorization' ? /^Bearer +(\S+)$/i.exec(value)?.[1] : value }]
+    })
+    const [first] = sent
+    if (!first) return refuse('unauthenticated', UNKNOWN)
+    // Which of two speaks for the caller would be a guess, and the audit would name only one. One key twice is one.
+    const isOne = sent.every(({ text }) => text === first.text && KEY.test(text ?? ''))
+    if (sent.length > 1 && !isOne) {
+      const names = sent.map(({ header }) => header).join(', ')
+      return refuse('invalid-header', `more than one credential was sent: ${names}`)
+    }
+    const { header, text } = first
     if (text === undefined) return refuse('unauthenticated', UNKNOWN)
     // A key has no dots, and a token has two.
     if (header === 'x-api-key' || (header === 'authorization' && !text.includes('.'))) {

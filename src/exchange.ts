@@ -83,7 +83,6 @@ export function createExchange(
       if (deadline.remainingMs() === 0) {
         return { kind: 'not_sent', detail: 'the deadline passed before the request was sent' }
       }
-      const expired = signIn.expired()
       const { baseUrl } = connection
       const answer = await send({ ...request, baseUrl, credentials: signIn.headers, traceparent }, deadline)
       const verdict = classify(answer, parse)
@@ -91,8 +90,7 @@ export function createExchange(
         verdict.kind === 'answered' && 'refusal' in verdict.parsed
           ? (verdict.parsed.refusal as Refusal)
           : undefined
-      const stale = verdict.kind === 'answered' && verdict.status === 401 && (refusal?.staleToken || expired)
-      if (!stale || !tokens.discard(signIn.headers, renewed)) return verdict
+      if (!refusal?.staleToken || !tokens.discard(signIn.headers, renewed || signIn.isNew)) return verdict
     }
   }
 }

@@ -1,6 +1,7 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
 import type { IssuerConfig } from './config.ts'
 import { Deadline } from './deadline.ts'
+import { isObject } from './json.ts'
 import type { Log } from './log.ts'
 import type { Send } from './upstream.ts'
 
@@ -28,6 +29,14 @@ export class KeysUnavailable extends Error {
 }
 
 type Keys = ReturnType<typeof createLocalJWKSet>
+
+/** The keys of a set. What is none is passed over, but of nothing else a set cannot be. */
+function keysIn({ keys }: Record<string, unknown>): Keys {
+  if (!Array.isArray(keys)) throw new Error('the answer has no list of keys')
+  const sound = keys.filter(isObject)
+  if (sound.length === 0 && keys.length > 0) throw new Error('the answer lists nothing that could be a key')
+  return createLocalJWKSet({ keys: sound } as JSONWebKeySet)
+}
 
 interface State {
   known: { keys: Keys; readAt: number } | undefined
@@ -96,8 +105,7 @@ export function issuerKeys(
     state.reading = own
     try {
       const url = jwksUrl ?? (await discover(own, traceparent))
-      const set = (await read(url, '', own, traceparent)) as unknown as JSONWebKeySet
-      state.known = { keys: createLocalJWKSet(set), readAt: now() }
+      state.known = { keys: keysIn(await read(url, '', own, traceparent)), readAt: now() }
       state.asked = { at: now(), well: true }
     } catch (error) {
       state.asked = { at: now(), well: false }
@@ -121,14 +129,15 @@ export function issuerKeys(
   }
 
   return (traceparent) => async (header, token) => {
+    const before = state.asked.at
     const keys = await current(traceparent)
     try {
       return await keys(header, token)
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-      // A key that is not among them may be a new one.
+      // A key that is not among them may be a new one, which only keys that were read since the token came can tell.
       if (mayAsk()) await refresh(traceparent)
-      if (!state.asked.well) throw unavailable()
+      if (!state.asked.well || state.asked.at === before) throw unavailable()
       if (!state.known || state.known.keys === keys) throw error
       return state.known.keys(header, token)
     }

@@ -1,4 +1,11 @@
-import { decodeJwt, errors, type JWTPayload, jwtVerify } from 'jose'
+import {
+  decodeJwt,
+  errors,
+  type JWTPayload,
+  jwtVerify,
+  type JWTVerifyGetKey,
+  type JWTVerifyOptions,
+} from 'jose'
 import type { CallerConfig, CallerTokens, Config, IssuerConfig } from './config.ts'
 import { issuerKeys, KeysUnavailable } from './issuer-keys.ts'
 import type { Log } from './log.ts'
@@ -6,6 +13,9 @@ import type { Send } from './upstream.ts'
 
 /** Characters of a token that are looked at; real ones have one or two thousand. */
 const MAX_LENGTH = 8192
+
+/** Keys that are tried where several fit: a token names none, or two go by one name while they are exchanged. */
+const MOST_KEYS = 8
 
 /** Seconds by which the clocks of issuer and gateway may differ. */
 const LEEWAY = 30
@@ -56,6 +66,25 @@ function reasonOf(error: unknown): string {
   return error instanceof errors.JOSEError ? error.code : 'it cannot be verified'
 }
 
+/** The payload, if one of the keys that fit verifies the signature. */
+async function verify(text: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTPayload> {
+  try {
+    return (await jwtVerify(text, keys, options)).payload
+  } catch (several) {
+    if (!(several instanceof errors.JWKSMultipleMatchingKeys)) throw several
+    let tried = 0
+    for await (const key of several) {
+      if ((tried += 1) > MOST_KEYS) break
+      try {
+        return (await jwtVerify(text, key, options)).payload
+      } catch (error) {
+        if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed()
+  }
+}
+
 /** Builds the check of a token against the configured issuers and callers. `now` is in epoch milliseconds. */
 export function tokenCheck(
   { issuers, callers }: Pick<Config, 'issuers' | 'callers'>,
@@ -90,7 +119,7 @@ export function tokenCheck(
     const { issuer, audience, algorithms, keysFor } = named
     let payload: JWTPayload
     try {
-      const verified = await jwtVerify(text, keysFor(traceparent), {
+      payload = await verify(text, keysFor(traceparent), {
         issuer,
         audience,
         algorithms,
@@ -98,7 +127,6 @@ export function tokenCheck(
         clockTolerance: LEEWAY,
         currentDate: new Date(now()),
       })
-      payload = verified.payload
     } catch (error) {
       if (!(error instanceof KeysUnavailable)) return refused(reasonOf(error), { issuer })
       return { kind: 'undecided', retryAfterSeconds: error.retryAfterSeconds }

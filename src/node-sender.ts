@@ -1,5 +1,7 @@
 import { lookup as systemLookup } from 'node:dns'
 import type { LookupFunction } from 'node:net'
+import { promisify } from 'node:util'
+import { brotliDecompress, gunzip, inflate } from 'node:zlib'
 import { type Dispatcher, Pool } from 'undici'
 import { literalAddress, mayReach } from './address-guard.ts'
 import type { ConnectionConfig } from './config.ts'
@@ -28,6 +30,25 @@ export function provesUnsent(error: unknown): boolean {
     if (cause instanceof NeverSent) return true
   }
   return false
+}
+
+/** What an answer may be coded with, though nobody asked for it (RFC 9110 §8.4.1): what Workers undo as well. */
+const codings: Record<string, (bytes: Uint8Array, most: { maxOutputLength: number }) => Promise<Uint8Array>> =
+  {
+    gzip: promisify(gunzip),
+    deflate: promisify(inflate),
+    br: promisify(brotliDecompress),
+  }
+
+/** The body without its coding, or undefined where it is longer than `most` bytes or coded otherwise. */
+async function decoded(
+  bytes: Uint8Array | undefined,
+  coding: string,
+  most: number,
+): Promise<Uint8Array | undefined> {
+  if (!bytes || coding === '' || coding === 'identity') return bytes
+  // What is cut short or no such coding is an answer that cannot be read, and not one that was cut off on its way.
+  return codings[coding]?.(bytes, { maxOutputLength: most }).catch(() => undefined)
 }
 
 /** Bytes of a body that are taken before anybody asks for it. */
@@ -91,7 +112,7 @@ export function openSender(
       const options: Dispatcher.DispatchOptions = {
         path: url.pathname + url.search,
         method,
-        // Without the header any coding would be welcome (RFC 9110 §12.5.3), and none is undone here.
+        // Without the header any coding would be welcome (RFC 9110 §12.5.3).
         headers: {
           ...Object.fromEntries(headers instanceof Headers ? headers : new Headers(headers)),
           'accept-encoding': 'identity',
@@ -150,14 +171,19 @@ function dispatch(
           header,
           [value ?? []].flat().join(', '),
         ])
+        const coding =
+          flat
+            .find(([header]) => header === 'content-encoding')?.[1]
+            .trim()
+            .toLowerCase() ?? ''
         resolve({
           status,
           headers: flat,
-          read(most) {
+          async read(most) {
             limit = most
             if (size > most) cut(controller)
             else controller.resume()
-            return whole.promise
+            return decoded(await whole.promise, coding, most)
           },
         })
       },

@@ -7,7 +7,8 @@ import { type Answer, heldBack } from './upstream.ts'
 
 /** The headers that sign a request in, or why there are none. Without them the request itself was never sent. */
 export type SignIn =
-  | { ok: true; headers: Record<string, Secret>; expired: () => boolean }
+  /** `isNew` where the token was fetched for the request itself. */
+  | { ok: true; headers: Record<string, Secret>; isNew: boolean }
   | { ok: false; refusal: Refusal }
   | { ok: false; unanswered: Answer }
 
@@ -59,7 +60,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   const { auth, secrets } = connection
   if (auth.scheme === 'header') {
     const headers = { [auth.header]: new Secret(auth.prefix + (secrets[auth.setting]?.expose() ?? '')) }
-    const signedIn: SignIn = { ok: true, headers, expired: () => false }
+    const signedIn: SignIn = { ok: true, headers, isNew: false }
     return { signIn: async () => signedIn, discard: () => false }
   }
 
@@ -71,11 +72,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   /** Set while a refusal for good is remembered. */
   let refused: Extract<SignIn, { refusal: Refusal }> | undefined
 
-  const toSignIn = ({ headers, endsAt }: Held): SignIn => ({
-    ok: true,
-    headers,
-    expired: () => performance.now() >= endsAt,
-  })
+  const toSignIn = ({ headers }: Held, isNew = false): SignIn => ({ ok: true, headers, isNew })
 
   function coolDown(): void {
     // Forgotten by time and not by a success: a token that nobody takes is no success.
@@ -130,7 +127,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
       renewAt: now + Math.max(life - EARLY, life * 0.9),
       endsAt: now + life,
     }
-    return toSignIn(held)
+    return toSignIn(held, true)
   }
 
   return {

@@ -16,8 +16,8 @@ import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { type Limit, take, type Taken, type Window } from './rate-limit.ts'
 import type { Resolution } from './recovery.ts'
 import { GATEWAY } from './resource-id.ts'
-import { createSend } from './upstream.ts'
 import { type Env, surroundingsOf } from './worker-environment.ts'
+import { workerSend } from './worker-send.ts'
 
 export const MISCONFIGURED: Problem = {
   slug: 'not-ready',
@@ -121,8 +121,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     }
     const connection = config.connections.get(name)
     if (!connection) return refused({ slug: 'not-ready', detail: 'the connection is not configured' }, [])
-    // An error of fetch in workerd never tells whether the request has left.
-    const send = createSend(fetch, () => false)
+    const send = workerSend(fetch)
     const actor = createActor(connection, {
       registry,
       ledger,

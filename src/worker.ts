@@ -8,10 +8,10 @@ import { Deadline } from './deadline.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
 import { GATEWAY } from './resource-id.ts'
-import { createSend } from './upstream.ts'
 import { type Env, perEnvironment, surroundingsOf } from './worker-environment.ts'
 import { workerHistory } from './worker-history.ts'
 import { MISCONFIGURED, objectOf } from './worker-object.ts'
+import { workerSend } from './worker-send.ts'
 
 export { Connection } from './worker-object.ts'
 
@@ -76,7 +76,7 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
           .takeRequest(caller, limit)
           .catch(() => undefined),
       ),
-    sendToIssuer: () => createSend(fetch, () => false),
+    sendToIssuer: () => workerSend(fetch),
     // One object stands for the store: asking each would keep all of them awake.
     async readiness() {
       const age = Date.now() - readiness.at

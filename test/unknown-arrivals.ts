@@ -67,7 +67,7 @@ export const unknownArrivals: [string, (forge: Forge) => Promise<Headers> | Head
   ['a key with the secret of another', () => bearer(keys.viewer.replace('cgw_viewer_', 'cgw_admin_'))],
   ['a key as a password', () => ({ authorization: `Basic ${btoa(`admin:${keys.admin}`)}` })],
   ['a key in a cookie', () => ({ cookie: `x-api-key=${keys.admin}` })],
-  ['two keys at once', () => ({ ...bearer(keys.admin), 'x-api-key': keys.admin })],
+  ['two keys at once', () => ({ ...bearer(keys.admin), 'x-api-key': keys.rotated })],
   ['a key beside a token', async ({ sign }) => ({ ...bearer(await sign()), 'x-api-key': keys.admin })],
   ['a bearer that is no token', () => bearer('a.b.c')],
   ['a token that has expired', async ({ sign }) => bearer(await sign({ exp: seconds() - 60 }))],

@@ -36,7 +36,8 @@ const reservedClaims = new Set(['iss', 'sub', 'aud', 'exp', 'nbf', 'iat', 'jti']
 const metadataSchema = z.array(
   z.object({
     key: z.string().min(1),
-    value: z.string().nullable().default(null),
+    // Texts, as far as it is documented; a server that is more liberal than its pages is as likely.
+    value: z.union([z.string(), z.number()]).nullable().default(null),
     secret: z.boolean().default(false),
     includeInJwt: z.boolean().default(false),
     includeInTokenResponse: z.boolean().default(false),

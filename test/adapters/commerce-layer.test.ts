@@ -225,13 +225,29 @@ describe('a refusal', () => {
     }
   })
 
-  test.each([
-    ['INVALID_TOKEN', true],
-    ['UNAUTHORIZED', false],
-  ])('with 401 %s means a stale token: %s', (code, staleToken) => {
-    const unauthorized = answer(401, jsonApiError(code, { status: '401' }))
-    expect(credential.parse(unauthorized)).toMatchObject({ refusal: { staleToken } })
-    expect(credential.read(unauthorized)).toMatchObject({ refusal: { staleToken } })
+  test.each(['INVALID_TOKEN', 'UNAUTHORIZED'])(
+    'with 401 %s may mean a token that is not taken any more',
+    (code) => {
+      const unauthorized = answer(401, jsonApiError(code, { status: '401' }))
+      const refusal = { problem: 'upstream-unauthorized', staleToken: true }
+      expect(credential.parse(unauthorized)).toMatchObject({ refusal })
+      expect(credential.read(unauthorized)).toMatchObject({ refusal })
+    },
+  )
+
+  test('of a role that is not there speaks of the role, where the change names one', () => {
+    const absent = answer(404, jsonApiError('RECORD_NOT_FOUND', { status: '404' }))
+    const parse = (desired?: object) => credential.spec.parse({ id: 'xYZkjABcde' }, absent, desired as never)
+    expect(parse({ roles: ['ABCRtyUpBa'] })).toMatchObject({
+      outcome: 'rejected',
+      refusal: { problem: 'upstream-validation-failed', errors: [{ pointer: '#/roles' }] },
+    })
+    for (const desired of [{ name: 'New' }, undefined]) {
+      expect(parse(desired)).toMatchObject({
+        outcome: 'rejected',
+        refusal: { problem: 'not-found' },
+      })
+    }
   })
 })
 

@@ -62,7 +62,7 @@ describe.each(['/audit', '/changes'])('%s', (path) => {
     const headers = { 'x-change-reason': encodeURIComponent(`one\u2028two\u2029three`) }
     await put(`/credentials/${id}`, { secret: 's', description: `x${ends}y` }, { headers })
     const reply = await get(`${path}?resource=${encodeURIComponent(id)}`, as(NDJSON))
-    const lines = (reply.body as string).split(/[\n\r\v\f\x1c-\x1e\u0085\u2028\u2029]/)
+    const lines = (reply.body as string).split(/[\n\r\v\f\u0085\u2028\u2029]/)
     expect(lines.filter((line) => line !== '').map((line) => JSON.parse(line))).toEqual(
       await all(`&resource=${encodeURIComponent(id)}`),
     )
