@@ -169,7 +169,11 @@ export const commerceLayer: Adapter = {
   kinds: { credential, role, permission },
 }
 
-const tokenAnswer = z.object({ access_token: z.string().min(1), expires_in: numeric, scope: z.unknown().optional() })
+const tokenAnswer = z.object({
+  access_token: z.string().min(1),
+  expires_in: numeric,
+  scope: z.unknown().optional(),
+})
 
 const linkage = z.object({ type: z.literal(['roles', 'role']), id: text }).nullable()
 
