@@ -240,7 +240,8 @@ describe('plain HTTP', () => {
   )
 
   test('needs both allowances, and an allowance needs a use', () => {
-    const https = 'baseUrl must be https (http in a private network needs allowHttp)'
+    const https =
+      'baseUrl must be https (http is for loopback hosts); in a private network http needs allowHttp'
     expect(places({})).toEqual([https])
     expect(places({ allowPrivateAddresses: true })).toEqual([https])
     expect(places({ allowHttp: true })).toEqual([

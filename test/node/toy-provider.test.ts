@@ -193,7 +193,7 @@ describe('a gateway with the provider in its registry', () => {
   })
 
   const PATH = '/v7/realms/museum/logins/night%20watch'
-  const id = 'toy-account:museum:night%20watch'
+  const id = 'toy-account:museum:night watch'
   beforeEach(() => {
     upstream.requests.length = 0
     upstream.stubborn.clear()
@@ -208,11 +208,12 @@ describe('a gateway with the provider in its registry', () => {
     })
     return { status: response.status, body: (await response.json()) as Json }
   }
-  const put = (body: object, query = '') => call('PUT', `/credentials/${id}${query}`, body)
+  const put = (body: object, query = '') =>
+    call('PUT', `/credentials/${encodeURIComponent(id)}${query}`, body)
   const problemOf = ({ status, body }: Awaited<ReturnType<typeof call>>) => [status, body.type]
 
   test('reads it in the words of the model', async () => {
-    const { status, body } = await call('GET', `/credentials/${id}`)
+    const { status, body } = await call('GET', `/credentials/${encodeURIComponent(id)}`)
     expect(status).toBe(200)
     expect(body).toEqual({
       id,
