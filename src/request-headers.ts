@@ -35,10 +35,11 @@ export function changeReasonOf(headers: Headers): Result<string | undefined> {
     : ok(reason)
 }
 
-/** A member of a list of entity tags; older versions of Apache put their `-gzip` behind the quotes. */
-const TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"(?:-[a-z]+)?$/
-/** Commas may stand inside of quotes. */
-const BETWEEN_TAGS = /,(?=(?:[^"]*"[^"]*")*[^"]*$)/
+/**
+ * A member of a list of entity tags with what ends it. Commas may stand inside of its quotes, and older versions of Apache put
+ * their `-gzip` behind them.
+ */
+const TAG = /\s*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"(?:-[a-z]+)?)\s*(,|$)/gy
 
 /**
  * A tag of this gateway's as intermediaries spell it when they compress or otherwise touch a reply: weak (nginx, Cloudflare),
@@ -57,10 +58,11 @@ export function entityTagsOf(
 ): Result<string[] | undefined> {
   const given = headers.get(name)
   if (given === null) return ok(undefined)
-  const tags = given.split(BETWEEN_TAGS).map((tag) => tag.trim())
-  if (tags.length === 1 && tags[0] === '*') return ok(tags)
-  return tags.every((tag) => TAG.test(tag))
-    ? ok(tags.map((tag) => tag.replace(OWN_TAG, '"$1"')))
+  if (given.trim() === '*') return ok(['*'])
+  const members = [...given.matchAll(TAG)]
+  const isWhole = members.map(([text]) => text).join('') === given && members.at(-1)?.[2] === ''
+  return isWhole
+    ? ok(members.map(([, tag = '']) => tag.replace(OWN_TAG, '"$1"')))
     : refuse('invalid-header', `${name} is neither * nor a list of entity tags in double quotes`)
 }
 

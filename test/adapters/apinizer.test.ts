@@ -564,9 +564,14 @@ describe('sign-in', () => {
     ['seconds', 3600, { seconds: 3600 }],
     ['seconds of many years', 10_000_000_000, { seconds: 10_000_000_000 }],
     ['an epoch in milliseconds', 1_760_000_000_000, { until: 1_760_000_000_000 }],
+    ['the text of a number', '3600', { seconds: 3600 }],
+    ['null, of a token without an end', null, { seconds: 3600 }],
+    ['absent', undefined, { seconds: 3600 }],
   ])('reads expires_in as %s', (_, expiresIn, lifetime) => {
     for (const more of [{ token_type: 'Bearer' }, {}]) {
-      const token = resultOf(exchange.parse(issued({ expires_in: expiresIn, ...more })))
+      const token = resultOf(
+        exchange.parse(issued({ ...(expiresIn !== undefined && { expires_in: expiresIn }), ...more })),
+      )
       expect([token.accessToken.expose(), token.lifetime]).toEqual(['eyJ...', lifetime])
     }
   })

@@ -279,6 +279,38 @@ describe('sign-in', () => {
     }
   })
 
+  test.each([
+    ['the text of a number', '7200'],
+    ['a number', 7200],
+  ])('reads a lifetime that is %s', (_, expires_in) => {
+    expect(resultOf(way.parse(answer(200, { ...issued, expires_in }))).lifetime).toEqual({ seconds: 7200 })
+  })
+
+  test.each(['soon', '', '-5', '7200s', '1e400', true, null, {}, [7200]])(
+    'takes no lifetime for %j',
+    (expires_in) => {
+      expect(way.parse(answer(200, { ...issued, expires_in }))).toMatchObject({ ok: false })
+    },
+  )
+
+  test.each(['provisioning-api', 'provisioning-api market:all', undefined, null])(
+    'takes a token with the scope %j',
+    (scope) => {
+      expect(way.parse(answer(200, { ...issued, scope })).ok).toBe(true)
+    },
+  )
+
+  test.each(['market:all', 'market:id:abcdefghij stock_location:1', 'provisioning-apis', ''])(
+    'says of the scope %j that it is of another API, and does not repeat it',
+    (scope) => {
+      const read = way.parse(answer(200, { ...issued, scope }))
+      expect(read).toMatchObject({ ok: false, refusal: { problem: 'upstream-unauthorized' } })
+      const { detail } = (read as { refusal: { detail: string } }).refusal
+      expect(detail).toContain('personal client of an organization’s admin')
+      if (scope !== '') expect(detail).not.toContain(scope)
+    },
+  )
+
   test.each([400, 401, 403])(
     'refuses as the gateway’s own fault what the endpoint answers with %i',
     (status) => {

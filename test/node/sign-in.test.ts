@@ -50,7 +50,7 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
       const signedIn = await signIn()
       if (!signedIn.ok) return false
       if (takes(tokenOf(signedIn))) return true
-      if (!tokens.discard(signedIn.headers, renewed)) return false
+      if (!tokens.discard(signedIn.headers, renewed || signedIn.isNew)) return false
     }
   }
   return { endpoint, tokens, signIn: () => signIn(), signInWithin: signIn, exchange }
@@ -229,6 +229,17 @@ test('while an endpoint hangs, the token that is still good serves, however litt
   resolve(endpoint.token(7200))
   await pass(0)
   expect(tokenOf(await signIn())).toBe('Bearer token-2')
+})
+
+test('a token that was fetched for the request that is refused is not worth another one, one that was there is', async () => {
+  const { endpoint, exchange } = setUp()
+  expect(await exchange(() => false)).toBe(false)
+  expect(endpoint.asked).toBe(1)
+  await pass(60_000)
+  const tried: (string | undefined)[] = []
+  expect(await exchange((token) => tried.push(token) > 1)).toBe(true)
+  expect(tried).toEqual(['Bearer token-1', 'Bearer token-2'])
+  expect(endpoint.asked).toBe(2)
 })
 
 test('a provider that takes no token at all is not sent one after the other', async () => {
