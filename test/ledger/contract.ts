@@ -5,6 +5,7 @@ import { entries } from './entries.ts'
 import { history } from './history.ts'
 import { keys } from './keys.ts'
 import { refusals } from './refusals.ts'
+import { spellings } from './spellings.ts'
 import { standing } from './standing.ts'
 import { type OnLedger, subjectOf, type Within } from './subject.ts'
 import { writes } from './writes.ts'
@@ -21,6 +22,7 @@ export function ledgerContract(driver: string, within: Within): void {
     describe('tells its history', () => history(onLedger))
     describe('tells of refused attempts', () => refusals(onLedger))
     describe('keeps a key', () => keys(onLedger))
+    describe('knows ids as they were spelled before', () => spellings(onLedger))
     describe('tells of writes', () => writes(onLedger))
   })
 }

@@ -34,3 +34,8 @@ declare module 'cloudflare:test' {
     toArray(): Record<string, unknown>[]
   }
 }
+
+declare module '*.sql?raw' {
+  const text: string
+  export default text
+}
