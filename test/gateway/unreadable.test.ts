@@ -233,6 +233,19 @@ describe('Apinizer', () => {
     )
   }, 60_000)
 
+  test.each([
+    ['enabled', 'null', { enabled: false }],
+    ['roleNameList', '"API_USER"', { roles: [] }],
+    ['ipList', '{}', { allowedIps: ['10.0.0.1'] }],
+    ['expireDate', '"soon"', { expiresAt: '2026-12-01T00:00:00Z' }],
+  ])('nobody knows whether less is given than %s gave', async (member, json, body) => {
+    const { path, id } = await subject(member, json)
+    const plan = await put(`${path}?dryRun=true`, { secret: 's', ...body })
+    const reply = await put(path, { secret: 's', ...body })
+    expect([reply.status, plan.body.plan.widens, reply.body.widens]).toEqual([200, true, true])
+    expect((await eventsOf(id))[0].widens).toBe(true)
+  })
+
   test('metadata is sent back with the digits and the members that it has', async () => {
     const { path, writes, id } = await subject(
       'metadata',
