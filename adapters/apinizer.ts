@@ -284,8 +284,7 @@ function readItem(
     const isShown = entries.success && isUsable(metadata)
     values['metadata'] = isShown ? shown(metadata as MetadataEntry[]) : new Unreadable(exact)
     if (entries.success) {
-      const spelled = spelledAs(metadata as Json, exact) as unknown as MetadataEntry[]
-      carry['metadata'] = spelled.map(withoutSecret)
+      carry['metadata'] = (spelledAs(metadata as Json, exact) as JsonObject[]).map(withoutSecret)
     }
   }
   const isCarried = Object.keys(carry).length > 0
@@ -299,8 +298,8 @@ const shown = (entries: MetadataEntry[]): JsonObject =>
   )
 
 /** That a secret entry is there is all that is kept of it: an update that had to send it back is refused. */
-const withoutSecret = (entry: MetadataEntry): JsonObject =>
-  entry.secret === true ? { key: entry.key, secret: true } : entry
+const withoutSecret = (entry: JsonObject): JsonObject =>
+  entry['secret'] === true ? { key: entry['key'] ?? null, secret: true } : entry
 
 interface DeploymentResult {
   success?: unknown
