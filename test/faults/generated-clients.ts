@@ -1,7 +1,8 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
@@ -18,9 +19,11 @@ type Kind = 'credential' | 'role' | 'permission'
 
 /** A client as it comes: nothing in it knows how this gateway wants an id. */
 export interface Client {
-  get(kind: Kind, id: string): Promise<Told>
+  get(kind: Kind, id: string, headers?: Record<string, string>): Promise<Told>
   put(kind: Kind, id: string, body: object, headers?: Record<string, string>): Promise<Told>
   list(path: 'audit' | 'changes', query: Record<string, string>): Promise<Told>
+  /** Where it is a process of its own. */
+  close?(): void
 }
 
 const run = promisify(execFile)
@@ -32,7 +35,8 @@ export async function generate(url: string, folder: string): Promise<{ sdk: Json
   mkdirSync(folder, { recursive: true })
   const document = join(folder, 'openapi.json')
   writeFileSync(document, await (await fetch(`${url}/openapi.json`)).text())
-  const tool = (name: string, args: string[]) => run('npm', ['exec', '--', name, ...args], { cwd: types })
+  const tool = (name: string, args: string[]) =>
+    run('npm', ['exec', '--no', '--', name, ...args], { cwd: types })
   await tool('openapi-typescript', [document, '-o', join(folder, 'openapi-fetch.d.ts')])
   await tool('openapi-ts', ['-i', document, '-o', join(folder, 'hey-api')])
   const bundle = async (file: string) => {
@@ -64,20 +68,26 @@ export async function compile(folder: string, program: string): Promise<void> {
     '--target',
     'es2022',
   ]
-  await run('npm', ['exec', '--', 'tsc', ...options, file], { cwd: types }).catch(
+  await run('npm', ['exec', '--no', '--', 'tsc', ...options, file], { cwd: types }).catch(
     ({ stdout }: { stdout: string }) => {
       throw new Error(stdout)
     },
   )
 }
 
-const withBody = ({ response, data, error }: Json): Told => ({ status: response.status, body: data ?? error })
+/** Success has to arrive as data and everything else as an error: programs branch on that and not on the status. */
+function withBody({ response, data, error }: Json): Told {
+  if (response.ok !== (error === undefined) || response.ok !== (data !== undefined))
+    throw new Error(`${response.status} arrived as ${data === undefined ? 'an error' : 'data'}`)
+  return { status: response.status, body: data ?? error }
+}
 
 export function openapiFetch(baseUrl: string, key: string): Client {
   // What it sends is the same without the types, which are made while the tests run.
   const client = createClient<Json>({ baseUrl, headers: { 'x-api-key': key } }) as Json
   return {
-    get: async (kind, id) => withBody(await client.GET(`/${kind}s/{id}`, { params: { path: { id } } })),
+    get: async (kind, id, headers = {}) =>
+      withBody(await client.GET(`/${kind}s/{id}`, { params: { path: { id } }, headers })),
     put: async (kind, id, body, headers = {}) =>
       withBody(await client.PUT(`/${kind}s/{id}`, { params: { path: { id } }, body, headers })),
     list: async (path, query) => withBody(await client.GET(`/${path}`, { params: { query } })),
@@ -93,7 +103,8 @@ export function heyApi(
   const client = made.createClient({ baseUrl, auth: () => key })
   const named = (method: string, kind: Kind) => sdk[`${method}${kind[0]?.toUpperCase()}${kind.slice(1)}sId`]
   return {
-    get: async (kind, id) => withBody(await named('get', kind)({ client, path: { id } })),
+    get: async (kind, id, headers = {}) =>
+      withBody(await named('get', kind)({ client, path: { id }, headers })),
     put: async (kind, id, body, headers = {}) =>
       withBody(await named('put', kind)({ client, path: { id }, body, headers })),
     list: async (path, query) =>
@@ -108,8 +119,12 @@ interface Call {
   headers?: Record<string, string>
 }
 
+/** A 304 has no body. */
+const parsed = (body: string): Json => (body === '' ? undefined : JSON.parse(body))
+
 const overCalls = (send: (call: Call) => Promise<Told>): Client => ({
-  get: (kind, id) => send({ method: 'GET', path: `/${kind}s/${encodeURIComponent(id)}` }),
+  get: (kind, id, headers = {}) =>
+    send({ method: 'GET', path: `/${kind}s/${encodeURIComponent(id)}`, headers }),
   put: (kind, id, body, headers = {}) =>
     send({ method: 'PUT', path: `/${kind}s/${encodeURIComponent(id)}`, body, headers }),
   list: (path, query) => send({ method: 'GET', path: `/${path}?${new URLSearchParams(query)}` }),
@@ -122,7 +137,7 @@ export const nodeFetch = (url: string, key: string): Client =>
       headers: { 'x-api-key': key, 'content-type': 'application/json', ...headers },
       ...(body && { body: JSON.stringify(body) }),
     })
-    return { status: reply.status, body: await reply.json() }
+    return { status: reply.status, body: parsed(await reply.text()) }
   })
 
 export const nodeHttp = (url: string, key: string): Client =>
@@ -135,19 +150,24 @@ export const nodeHttp = (url: string, key: string): Client =>
       sent.on('response', resolve).on('error', reject)
       sent.end(body && JSON.stringify(body))
     })
-    return { status: reply.statusCode, body: JSON.parse(await text(reply)) }
+    return { status: reply.statusCode, body: parsed(await text(reply)) }
   })
 
-/** @param safe What `quote` leaves as it is; its own default is a slash. */
-export function urllib(url: string, key: string, safe: string): Client {
+/** @param quote What `quote` is told besides the id; by itself it leaves a slash as it is. */
+export function urllib(url: string, key: string, quote: { safe?: string } = {}): Client {
+  const program = fileURLToPath(new URL('calls.py', import.meta.url))
+  const python = spawn('python3', [program], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const replies = createInterface(python.stdout)[Symbol.asyncIterator]()
   const send = async (order: object): Promise<Told> => {
-    const program = fileURLToPath(new URL('calls.py', import.meta.url))
-    const { stdout } = await run('python3', [program, JSON.stringify({ url, key, safe, ...order })])
-    return JSON.parse(stdout) as Told
+    python.stdin.write(`${JSON.stringify({ url, key, quote, ...order })}\n`)
+    const reply = await replies.next()
+    if (reply.done) throw new Error('Python has ended')
+    return JSON.parse(reply.value) as Told
   }
   return {
-    get: (kind, id) => send({ method: 'GET', route: `${kind}s`, id }),
+    get: (kind, id, headers = {}) => send({ method: 'GET', route: `${kind}s`, id, headers }),
     put: (kind, id, body, headers = {}) => send({ method: 'PUT', route: `${kind}s`, id, body, headers }),
     list: (route, query) => send({ method: 'GET', route, query }),
+    close: () => void python.stdin.end(),
   }
 }

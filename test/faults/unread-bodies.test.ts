@@ -9,6 +9,7 @@ import { keys } from '../configuration.ts'
 import { report, tally } from './figures.ts'
 import { type AnyHome, programOf, type Running } from './gateway-process.ts'
 import { runtimes } from './homes.ts'
+import { isInstalled } from './installed.ts'
 import { operationNamed, providersOf } from './operations.ts'
 import { full } from './scale.ts'
 
@@ -90,7 +91,9 @@ describe.each(runtimes)('on $runtime', ({ runtime, makeHome }) => {
   })
   afterAll(() => home.leave())
 
-  test.each(Object.keys(clients))(
+  const programs: Record<string, string> = { urllib: 'python3', curl: 'curl' }
+  const there = Object.keys(clients).filter((name) => isInstalled(programs[name] ?? 'npm'))
+  test.each(there)(
     '%s reads why its body was not wanted, and goes on',
     async (name) => {
       const { path, headers } = good
