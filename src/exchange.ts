@@ -3,6 +3,7 @@ import type { SendInTurn } from './bounded-send.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Deadline } from './deadline.ts'
 import { paceOf } from './pace.ts'
+import type { Secret } from './secret.ts'
 import type { Tokens } from './token.ts'
 import type { Answer, HeldBack } from './upstream.ts'
 
@@ -70,8 +71,9 @@ export function createExchange(
   }
 
   return async function exchange(request, parse, deadline, traceparent) {
-    for (let renewed = false; ; renewed = true) {
-      const signIn = await tokens.signIn(deadline, traceparent)
+    let refused: Record<string, Secret> | undefined
+    for (;;) {
+      const signIn = await tokens.signIn(deadline, traceparent, refused)
       if (!signIn.ok) {
         if ('refusal' in signIn)
           return { kind: 'refused', status: 401, refusal: signIn.refusal, unsent: true }
@@ -90,7 +92,9 @@ export function createExchange(
         verdict.kind === 'answered' && 'refusal' in verdict.parsed
           ? (verdict.parsed.refusal as Refusal)
           : undefined
-      if (!refusal?.staleToken || !tokens.discard(signIn.headers, renewed || signIn.isNew)) return verdict
+      const isFresh = signIn.isNew || refused !== undefined
+      if (!refusal?.staleToken || !tokens.discard(signIn.headers, isFresh)) return verdict
+      refused = signIn.headers
     }
   }
 }

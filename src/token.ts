@@ -13,9 +13,11 @@ export type SignIn =
   | { ok: false; unanswered: Answer }
 
 export interface Tokens {
-  signIn(deadline: Deadline, traceparent: string): Promise<SignIn>
+  /** @param refused What the provider has refused to take for the request: anything else will do. */
+  signIn(deadline: Deadline, traceparent: string, refused?: Record<string, Secret>): Promise<SignIn>
   /**
-   * The provider has refused what `headers` sign in with: forgets it, unless it has been renewed since.
+   * The provider has refused what `headers` sign in with: has it renewed, unless it has been since. Until then it serves other
+   * requests, for the refusal may be of one resource.
    * @param isFresh Whether it was made for the request that it was refused for: another would fare no better.
    * @returns Whether another token may be had, with which the request is worth a repeat.
    */
@@ -69,8 +71,10 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   let failures = 0
   /** On the monotonic clock. */
   let coolUntil = -Infinity
+  /** Whether the last token that was asked for did not come. */
+  let isFailing = false
   /** Set while a refusal for good is remembered. */
-  let refused: Extract<SignIn, { refusal: Refusal }> | undefined
+  let refusal: Extract<SignIn, { refusal: Refusal }> | undefined
 
   const toSignIn = ({ headers }: Held, isNew = false): SignIn => ({ ok: true, headers, isNew })
 
@@ -108,6 +112,7 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
     const answer = await send(request, new Deadline(PATIENCE))
     // Kept by a gate: no token was asked for, and the gate itself says when to come back.
     if ('held' in answer) return { ok: false, unanswered: answer }
+    isFailing = true
     if (!answer.received || answer.response.status === 429 || answer.response.status >= 500) {
       coolDown()
       return { ok: false, unanswered: answer }
@@ -115,9 +120,10 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
     const token = way.parse(answer.response)
     if (!token.ok) {
       coolDown()
-      refused = token
+      refusal = token
       return token
     }
+    isFailing = false
     const { accessToken, lifetime } = token.value
     const told = 'seconds' in lifetime ? lifetime.seconds * 1000 : lifetime.until - Date.now()
     const life = told > 0 ? told : MISDATED
@@ -131,14 +137,17 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
   }
 
   return {
-    async signIn(deadline, traceparent) {
+    async signIn(deadline, traceparent, refused) {
+      const heldUntil = (end: 'renewAt' | 'endsAt') =>
+        held && held.headers !== refused && performance.now() < held[end] ? toSignIn(held) : undefined
       // What is about to run out is better than nothing.
-      const last = () => (held && performance.now() < held.endsAt ? toSignIn(held) : undefined)
+      const last = () => heldUntil('endsAt')
       for (let slept = false; ; slept = true) {
-        if (held && performance.now() < held.renewAt) return toSignIn(held)
+        const good = heldUntil('renewAt')
+        if (good) return good
         const coolMs = pending ? 0 : coolUntil - performance.now()
         if (coolMs <= 0) break
-        const known = last() ?? refused
+        const known = last() ?? refusal
         if (known) return known
         // A millisecond more, for timers may be early.
         if (slept || coolMs > SHORT || !(await deadline.sleep(Math.ceil(coolMs) + 1))) {
@@ -146,19 +155,24 @@ export function createTokens(connection: ConnectionConfig, send: SendInTurn): To
           return { ok: false, unanswered: heldBack('upstream-unavailable', coolMs, false, detail) }
         }
       }
-      refused = undefined
+      refusal = undefined
       pending ??= renew(auth, traceparent).finally(() => (pending = undefined))
       const patience = last() ? deadline.part(RENEWAL_SHARE) : deadline
       const signedIn = (await patience.within(pending)) ?? LATE
       return signedIn.ok ? signedIn : (last() ?? signedIn)
     },
     discard(headers, isFresh) {
+      const isCooling = performance.now() < coolUntil
       if (held?.headers !== headers) return !isFresh
-      if (performance.now() < coolUntil) return false
-      // One resource that takes no token must not take it from all the others.
-      if (isFresh) coolDown()
-      else held = undefined
-      return !isFresh
+      if (isFresh) {
+        if (!isCooling) coolDown()
+        return false
+      }
+      // While it cools down after a fresh one that was refused, another would fare no better; where none is to be had, signing in
+      // anew tells why.
+      if (isCooling && !isFailing) return false
+      held.renewAt = -Infinity
+      return true
     },
   }
 }

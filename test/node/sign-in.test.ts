@@ -2,8 +2,10 @@ import { afterEach, beforeEach, describe, expect, inject, test, vi } from 'vites
 import { Semaphore } from 'async-mutex'
 import { registry } from '../../adapters/index.ts'
 import { boundSend } from '../../src/bounded-send.ts'
-import { readConfig } from '../../src/config.ts'
+import { type Adapter, refusalByStatus, type Registry, type UpstreamResponse } from '../../src/adapter.ts'
+import { type ConnectionConfig, readConfig } from '../../src/config.ts'
 import { Deadline } from '../../src/deadline.ts'
+import { createExchange } from '../../src/exchange.ts'
 import { createTokens, type SignIn } from '../../src/token.ts'
 import { type Answer, heldBack, type Send } from '../../src/upstream.ts'
 import { configuration, environment } from '../configuration.ts'
@@ -32,11 +34,12 @@ const answer = (status: number, body: unknown, headers = {}): Answer => ({
 /** An account whose token endpoint answers what it is told to. */
 function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
   const connection = connections.get(name)
-  if (!connection) throw new Error(name)
+  const adapter = (registry as Registry)[connection?.provider ?? '']
+  if (!connection || !adapter) throw new Error(name)
   const endpoint = {
     asked: 0,
     answer: (): Answer | Promise<Answer> => endpoint.token(7200),
-    token: (expires_in: number) => answer(200, { access_token: `token-${endpoint.asked}`, expires_in }),
+    token: (expires_in?: unknown) => answer(200, { access_token: `token-${endpoint.asked}`, expires_in }),
   }
   const send: Send = async () => {
     endpoint.asked += 1
@@ -44,16 +47,27 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
   }
   const tokens = createTokens(connection, boundSend(send, slots))
   const signIn = (ms = 10_000) => tokens.signIn(new Deadline(ms), '00-1-2-01')
-  /** What an exchange does; whether the provider took a token. */
-  async function exchange(takes: (token: string | undefined) => boolean): Promise<boolean> {
-    for (let renewed = false; ; renewed = true) {
-      const signedIn = await signIn()
-      if (!signedIn.ok) return false
-      if (takes(tokenOf(signedIn))) return true
-      if (!tokens.discard(signedIn.headers, renewed || signedIn.isNew)) return false
-    }
+  /** One request of the gateway's to a provider that takes some tokens. */
+  function attempt(takes: (token: string | undefined) => boolean) {
+    const provider: Send = async ({ credentials }) =>
+      answer(takes(credentials['Authorization']?.expose()) ? 200 : 401, {})
+    const exchange = createExchange(
+      connection as ConnectionConfig,
+      adapter as Adapter,
+      tokens,
+      boundSend(provider, slots),
+    )
+    const request = { method: 'GET' as const, template: '/thing', ref: {}, headers: {} }
+    const stale = { ...refusalByStatus(401), staleToken: true }
+    const parse = ({ status }: UpstreamResponse) => (status === 401 ? { refusal: stale } : { told: true })
+    return exchange(request, parse, new Deadline(10_000), '00-1-2-01')
   }
-  return { endpoint, tokens, signIn: () => signIn(), signInWithin: signIn, exchange }
+  /** Whether the provider took a token. */
+  async function exchange(takes: (token: string | undefined) => boolean): Promise<boolean> {
+    const verdict = await attempt(takes)
+    return verdict.kind === 'answered' && 'told' in verdict.parsed
+  }
+  return { endpoint, tokens, signIn: () => signIn(), signInWithin: signIn, attempt, exchange }
 }
 const tokenOf = (signIn: SignIn) =>
   signIn.ok ? signIn.headers['Authorization']?.expose() : Object.keys(signIn).join()
@@ -87,6 +101,22 @@ test.each([
   await pass(2)
   expect(tokenOf(await signIn())).toBe('Bearer token-2')
 })
+
+test.each([undefined, null])(
+  'Apinizer: a token that says %s of its end is renewed after an hour',
+  async (told) => {
+    const { endpoint, signIn, exchange } = setUp('apinizer-login')
+    endpoint.answer = () => endpoint.token(told)
+    await signIn()
+    await pass(3_569_000)
+    await signIn()
+    expect(endpoint.asked).toBe(1)
+    // A refusal renews it before.
+    expect(await exchange((token) => token === 'Bearer token-2')).toBe(true)
+    await pass(3_571_000)
+    expect(tokenOf(await signIn())).toBe('Bearer token-3')
+  },
+)
 
 test('Apinizer’s other meaning: the moment of the end in milliseconds', async () => {
   const { endpoint, signIn } = setUp('apinizer-login')
@@ -253,19 +283,84 @@ test('a provider that takes no token at all is not sent one after the other', as
   await pass(10_000)
   expect(new Set(await Promise.all(all))).toEqual(new Set([false]))
   expect(tried).toBeGreaterThan(300)
-  expect(endpoint.asked).toBeLessThanOrEqual(24)
+  expect(endpoint.asked).toBeLessThanOrEqual(9)
   expect(endpoint.asked).toBeGreaterThan(4)
 })
 
-test('one resource that takes no token does not take it from the others', async () => {
-  const { endpoint, exchange } = setUp()
-  for (let n = 0; n < 300; n++) {
-    const refused = exchange(() => false)
-    const taken = exchange(() => true)
+describe('one resource that takes no token', () => {
+  const no = () => false
+  const yes = () => true
+
+  test('does not take it from the others, and costs a few token requests a minute', async () => {
+    const { endpoint, exchange } = setUp()
+    for (let minute = 0; minute < 10; minute++) {
+      const before = endpoint.asked
+      for (let n = 0; n < 300; n++) {
+        const refused = exchange(no)
+        const taken = exchange(yes)
+        await pass(0)
+        expect(await Promise.race([taken, unready])).toBe(true)
+        expect(await refused).toBe(false)
+        await pass(200)
+      }
+      // Half a second of rest, doubled to thirty, half of each at random; the provider allows thirty requests a minute.
+      expect(endpoint.asked - before).toBeLessThanOrEqual(minute === 0 ? 11 : 5)
+    }
+  })
+
+  test.each<[string, () => Answer, string]>([
+    ['gives no token', () => answer(500, undefined), 'not_sent'],
+    ['refuses', () => answer(401, { errors: [] }), 'refused'],
+  ])('does not take it from the others while the endpoint %s', async (_, fail, kind) => {
+    const { endpoint, signIn, attempt, exchange } = setUp()
+    await signIn()
+    endpoint.answer = fail
+    for (let n = 0; n < 300; n++) {
+      const refused = attempt(no)
+      const taken = exchange(yes)
+      await pass(0)
+      expect(await Promise.race([taken, unready])).toBe(true)
+      await pass(1100)
+      // It is told what signing in anew met, and not that the account may not do this.
+      expect(await refused).toMatchObject({ kind })
+    }
+    expect(endpoint.asked).toBeLessThanOrEqual(30)
+    endpoint.answer = () => endpoint.token(7200)
+    await pass(30_000)
+    expect(await exchange((token) => token !== 'Bearer token-1')).toBe(true)
+  })
+
+  test('lets the others go on while the endpoint hangs', async () => {
+    const { endpoint, signIn, exchange } = setUp()
+    await signIn()
+    const { promise, resolve } = Promise.withResolvers<Answer>()
+    endpoint.answer = () => promise
+    const refused = exchange(no)
     await pass(0)
+    const taken = exchange(yes)
+    await pass(1000)
     expect(await Promise.race([taken, unready])).toBe(true)
+    resolve(endpoint.token(7200))
+    await pass(0)
     expect(await refused).toBe(false)
-    await pass(100)
+    expect(tokenOf(await signIn())).toBe('Bearer token-2')
+  })
+})
+
+test('a token that was withdrawn is renewed once for all who meet that, and nobody is refused', async () => {
+  const { endpoint, signIn, exchange } = setUp()
+  await signIn()
+  const all = Promise.all(Array.from({ length: 50 }, () => exchange((token) => token !== 'Bearer token-1')))
+  await pass(0)
+  expect(new Set(await all)).toEqual(new Set([true]))
+  expect(endpoint.asked).toBe(2)
+})
+
+test.each(['discue', 'apinizer'])('%s: a header that stays is sent once', async (name) => {
+  const { endpoint, exchange } = setUp(name)
+  for (let sent = 0, n = 0; n < 5; n++, sent = 0) {
+    expect(await exchange(() => (sent += 1) === 0)).toBe(false)
+    expect(sent).toBe(1)
   }
-  expect(endpoint.asked).toBeLessThanOrEqual(24)
+  expect(endpoint.asked).toBe(0)
 })
