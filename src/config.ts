@@ -71,15 +71,20 @@ const connection = z.strictObject({
 const spelledAnew = (text: string): string =>
   `is percent-encoded, and ids are plain text; write ${JSON.stringify(text)}`
 
+const isNfc = (text: string): boolean => text === text.normalize('NFC')
+
 /** Why a text is no glob over ids, or undefined. */
 function globFault(glob: string): string | undefined {
   if (glob.includes('%')) {
-    const plain = plainSpelling(glob.replaceAll(/%2a/gi, '\\*'))
-    const isId = !/[%\p{C}\p{Zl}\p{Zp}]/u.test(plain)
-    return isId ? spelledAnew(plain) : 'has a "%" or an invisible character, which no id has'
+    const literals = glob.split(/%2a/i).map(plainSpelling)
+    const plain = literals.join('\\*')
+    const fitsIds = literals.every((text) => !/[%\\/?#\p{C}\p{Zl}\p{Zp}]/u.test(text)) && isNfc(plain)
+    return fitsIds
+      ? spelledAnew(plain)
+      : 'has a "%", which no id has, and what it may encode is in no id either'
   }
   if (/\\(?!\*)/.test(glob)) return 'has a "\\" that does not stand before a "*"; no id has one'
-  return glob === glob.normalize('NFC') ? undefined : 'is not in Unicode normalization form C, as ids are'
+  return isNfc(glob) ? undefined : 'is not in Unicode normalization form C, as ids are'
 }
 
 const glob = z

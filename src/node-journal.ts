@@ -1,4 +1,5 @@
 import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
+import type { StoredAnswer } from './idempotency.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Entry, Ledger } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
@@ -6,6 +7,19 @@ import { plainSpelling } from './resource-id.ts'
 
 /** Bytes set aside for outcomes that the ledger cannot take: some thousand of them. */
 const SIZE = 1 << 20
+
+/** The entry with the plain id wherever it names the resource: it may be from before ids became plain text. */
+function inPlainText(entry: Entry): Entry {
+  const { draft } = entry
+  const answer = entry.answer as StoredAnswer | 'release' | undefined
+  const reply = typeof answer === 'object' && 'reply' in answer ? answer.reply : undefined
+  const named = reply && { ...reply, resource: { ...reply.resource, id: plainSpelling(reply.resource.id) } }
+  return {
+    ...entry,
+    draft: { ...draft, resource: draft.resource && plainSpelling(draft.resource) },
+    ...(named && { answer: { reply: named } }),
+  }
+}
 
 export interface NodeJournal extends Emergency {
   /** Tries to move what is kept into the ledger; writes are on again once that, or a probe, is committed. */
@@ -37,10 +51,7 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
   }
   const parseLine = (line: string): Entry[] => {
     try {
-      const entry = JSON.parse(line) as Entry
-      const { resource } = entry.draft
-      // It may be from before ids became plain text.
-      return [{ ...entry, draft: { ...entry.draft, resource: resource && plainSpelling(resource) } }]
+      return [inPlainText(JSON.parse(line) as Entry)]
     } catch {
       log.error('emergency journal has a line that cannot be read', {})
       return []

@@ -147,6 +147,8 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   /** The last request of each connection. */
   const latest = new WeakMap<Duplex, ServerResponse>()
   const refused = new WeakSet<Duplex>()
+  /** Connections that end with a reply that was given. */
+  const ending = new WeakSet<Duplex>()
   const lingering = new Set<Socket>()
 
   /** Refuses what cannot be read, when everything that came before it on the connection has been answered. */
@@ -184,8 +186,6 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
         return refusalOf('malformed-request', 'the request does not have one Host', log)
       const response = await fetch(request, environment as HttpBindings)
       if (!incoming.complete) await takeSmall(incoming)
-      // What is left of the body would stand before the next request.
-      if (!incoming.complete) response.headers.set('connection', 'close')
       // One that is streamed has its end too late.
       bound(outgoing)
       return response
@@ -213,7 +213,18 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       requireHostHeader: false,
     },
     (incoming, outgoing) => {
+      // Nobody could be told what became of it.
+      if (ending.has(incoming.socket)) return
       latest.set(incoming.socket, outgoing)
+      const { writeHead } = outgoing
+      outgoing.writeHead = (...head: unknown[]) => {
+        // What is left of the body would stand before the next request.
+        if (!incoming.complete) {
+          outgoing.shouldKeepAlive = false
+          ending.add(incoming.socket)
+        }
+        return Reflect.apply(writeHead, outgoing, head)
+      }
       // Node loses what follows a wish to upgrade on the connection, though nothing is upgraded.
       if (incoming.headers.upgrade !== undefined) outgoing.shouldKeepAlive = false
       outgoing.once('prefinish', () => bound(outgoing))

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { registry } from '../adapters/index.ts'
 import { openLog } from './log.ts'
+import { onAskedToEnd } from './node-ending.ts'
 import { startNodeGateway } from './node-gateway.ts'
 import { readSettings } from './settings.ts'
 
@@ -60,15 +61,12 @@ try {
     log,
   })
   let isStopping = false
-  // Left to its default, a second signal would cut off what the first one lets come to its end.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => {
-      log.info('stopping', { signal, again: isStopping })
-      if (isStopping) return
-      isStopping = true
-      void gateway.close().then(() => process.exit(0))
-    })
-  }
+  onAskedToEnd(process, (by) => {
+    log.info('stopping', { by, again: isStopping })
+    if (isStopping) return
+    isStopping = true
+    void gateway.close().then(() => process.exit(0))
+  })
   log.info('listening', { url: gateway.url, connections: [...settings.config.connections.keys()].join(' ') })
 } catch (error) {
   refuseToStart([error instanceof Error ? error.message : 'unknown fault'])

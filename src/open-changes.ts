@@ -107,7 +107,8 @@ export async function settle(
     by?: { actor: Originator; reason: string; requestId: string }
   },
 ): Promise<void> {
-  const { changeId, alias, kind, resource, fields, widens, requestId } = intent
+  const { changeId, alias, kind, fields, widens, requestId } = intent
+  const resource = intent.resource && plainSpelling(intent.resource)
   const { type, outcome, values = {}, by } = end
   const shown = visible({ connection }, Object.keys(values)).map((name) => [name, values[name]])
   await ledger.append({
@@ -118,7 +119,7 @@ export async function settle(
       actor: by?.actor ?? null,
       alias,
       kind,
-      resource: resource && plainSpelling(resource),
+      resource,
       fields: {},
       widens,
       reason: by?.reason ?? null,

@@ -129,8 +129,11 @@ function querySchema(operation: Operation): z.ZodObject {
 }
 
 /** What the schema would have taken in place of the value. */
-const expectationOf = (issue: z.core.$ZodIssue): string =>
-  issue.code === 'invalid_value' ? `must be ${issue.values.map(String).join(' or ')}` : issue.message
+function expectationOf(issue: z.core.$ZodIssue): string {
+  if (issue.code !== 'invalid_value') return issue.message
+  const values = issue.values.map(String).join(', ')
+  return issue.values.length === 1 ? `must be ${values} or absent` : `must be one of ${values}`
+}
 
 /** The query's values, each at most once and only those that the operation knows. Values are never repeated in a fault. */
 export function readQuery(operation: Operation, url: URL): Result<Record<string, string>> {

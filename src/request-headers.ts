@@ -36,10 +36,10 @@ export function changeReasonOf(headers: Headers): Result<string | undefined> {
 }
 
 /**
- * A member of a list of entity tags with what ends it. Commas may stand inside of its quotes, and older versions of Apache put
- * their `-gzip` behind them.
+ * A member of a list of entity tags with what ends it. It may be empty (RFC 9110 §5.6.1); commas may stand inside of its quotes, and
+ * older versions of Apache put their `-gzip` behind them.
  */
-const TAG = /\s*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"(?:-[a-z]+)?)\s*(,|$)/gy
+const TAG = /(?:\s*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"(?:-[a-z]+)?))?\s*(?:,|$)/gy
 
 /**
  * A tag of this gateway's as intermediaries spell it when they compress or otherwise touch a reply: weak (nginx, Cloudflare),
@@ -60,9 +60,10 @@ export function entityTagsOf(
   if (given === null) return ok(undefined)
   if (given.trim() === '*') return ok(['*'])
   const members = [...given.matchAll(TAG)]
-  const isWhole = members.map(([text]) => text).join('') === given && members.at(-1)?.[2] === ''
-  return isWhole
-    ? ok(members.map(([, tag = '']) => tag.replace(OWN_TAG, '"$1"')))
+  const tags = members.flatMap(([, tag]) => (tag === undefined ? [] : [tag.replace(OWN_TAG, '"$1"')]))
+  const isWhole = members.map(([text]) => text).join('') === given
+  return isWhole && tags.length > 0
+    ? ok(tags)
     : refuse('invalid-header', `${name} is neither * nor a list of entity tags in double quotes`)
 }
 

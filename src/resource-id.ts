@@ -24,20 +24,21 @@ export const encodePart = (part: string): string =>
 
 /**
  * Characters that some system between here and the provider's database may take for structure, or that nobody sees:
- * separators, `%`, which a second decoding would open, control and format characters. User names of HTTP Basic have no
- * colon (RFC 7617 §2).
+ * separators, control and format characters. User names of HTTP Basic have no colon (RFC 7617 §2).
  */
-const STRUCTURAL = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}/\\?#%:]/u
+const STRUCTURAL = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}/\\?#:]/u
 
 function faultOf(part: string): string | undefined {
-  if (part === '') return 'has an empty part'
+  if (part === '') return 'has an empty part; it is {connection}:{key}'
   if (!part.isWellFormed()) return 'has a part that is not well-formed Unicode'
   if (part !== part.normalize('NFC')) return 'has a part that is not in Unicode normalization form C'
   // NFKC too, because full-width dots and slashes become plain ones in systems that normalize.
   for (const form of [part, part.normalize('NFKC')]) {
     if (form === '.' || form === '..') return 'has a part that is "." or ".."'
-    if (STRUCTURAL.test(form))
-      return 'has a part with a separator, a control or format character or "%" in it'
+    // A second decoding would open it.
+    if (form.includes('%'))
+      return 'has a part with "%" in it; an id is plain text, percent-encoded once where it stands in a URL'
+    if (STRUCTURAL.test(form)) return 'has a part with a separator, a control or format character in it'
     if (form !== form.trim()) return 'has a part that begins or ends with space'
   }
   return undefined
@@ -49,7 +50,7 @@ export function parseId(text: string): Result<ResourceAddress> {
   if (!NAME.test(connection)) {
     return refuse('invalid-id', 'the id does not begin with the name of a connection or an alias')
   }
-  if (parts.length === 0) return refuse('invalid-id', 'the id has no key')
+  if (parts.length === 0) return refuse('invalid-id', 'the id has no key; it is {connection}:{key}')
   for (const part of parts) {
     const fault = faultOf(part)
     if (fault) return refuse('invalid-id', `the id ${fault}`)

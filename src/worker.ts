@@ -27,7 +27,8 @@ const READINESS_MS = 1000
 const LINGER_BYTES = 10 << 20
 const LINGER_MS = 2000
 const MAX_LINGERING = 64
-let lingering = 0
+/** Until when each of them is read at the most: of a request whose client has gone nothing runs on that could count it off. */
+const lingering = new Set<Deadline>()
 
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
@@ -105,8 +106,15 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
  * a reply's `Connection: close` as well: so that is read before the reply is given.
  */
 async function linger(body: ReadableStream<Uint8Array>): Promise<void> {
-  if (lingering >= MAX_LINGERING) return
-  lingering += 1
+  for (const end of lingering) if (end.remainingMs() === 0) lingering.delete(end)
+  if (lingering.size >= MAX_LINGERING) return
+  const end = new Deadline(LINGER_MS)
+  lingering.add(end)
+  await end.within(drain(body))
+  lingering.delete(end)
+}
+
+async function drain(body: ReadableStream<Uint8Array>): Promise<void> {
   const reader = body.getReader()
   try {
     for (let left = LINGER_BYTES; left > 0;) {
@@ -116,8 +124,6 @@ async function linger(body: ReadableStream<Uint8Array>): Promise<void> {
     }
   } catch {
     // The client has gone.
-  } finally {
-    lingering -= 1
   }
 }
 
@@ -132,7 +138,7 @@ const appOf = perEnvironment((env) => {
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
     const reply = await appOf(env).fetch(request, { address: request.headers.get('cf-connecting-ip') })
-    if (request.body && !request.body.locked) await new Deadline(LINGER_MS).within(linger(request.body))
+    if (request.body && !request.body.locked) await linger(request.body)
     return reply
   },
 }

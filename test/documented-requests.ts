@@ -73,7 +73,7 @@ export async function requestsOf(document: Json, resolve: Resolve): Promise<Docu
     const examples = inPath ? Object.entries<Json>(inPath.examples) : [['', undefined] as const]
     for (const [example, id] of examples) {
       const target = id && (await resolve(id.value, kind === 'change' ? undefined : kind))
-      const at = (text: string) => template.replace(/\{\w+\}/, text)
+      const at = (text: string) => template.replace(/\{\w+\}/, encodeURIComponent(text))
       const request: DocumentedRequest = {
         name: `${method} ${template} ${example}`.trim(),
         method,

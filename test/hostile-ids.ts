@@ -274,12 +274,20 @@ export function hostileIds({ start, resolvesDots }: HostileTarget): void {
     }
   })
 
-  test('an id of more than 1,024 bytes is refused', async () => {
-    const { body } = places['an Apinizer user name'] as Place
-    const id = (part: string) => `apinizer:MyProject:${part}`
-    const longest = 1024 - id('').length
-    // The provider's own bound is in characters.
-    await expectAllRefused({ real: '', id, body }, ['%F0%9F%98%80'.repeat(Math.floor(longest / 4) + 1)])
+  test('an id of more than 1,024 bytes is refused, and one of 1,024 is not', async () => {
+    // 200 characters of three bytes each, because the provider's own bound of 255 is in characters.
+    const project = encodeURIComponent('名'.repeat(200))
+    const id = (part: string) => `apinizer:${project}:${part}`
+    const rest = 1024 - 'apinizer::'.length - 3 * 200
+    const longest = encodeURIComponent('ü'.repeat(rest / 2))
+    await expectAllRefused({ real: '', id, body: { secret: 'x' } }, [
+      `${longest}x`,
+      longest.replace('%C3%BC', '%E5%90%8D'),
+    ])
+    for (const spelled of spellings(id(longest))) {
+      expect((await send('GET', `/credentials/${spelled}`)).status).toBe(404)
+      expect(await seenUpstream()).toEqual([`GET /apiops/projects/${project}/credentials/`])
+    }
   })
 
   test('a key with a part too many or too few is refused', async () => {

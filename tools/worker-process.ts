@@ -166,7 +166,8 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
   const child = spawn(workerd.default, ['serve', '--control-fd=3', file], {
     env: variables,
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    ...(settings.stop && { signal: settings.stop }),
+    // In a group of its own: Ctrl-C in a terminal reaches a whole group, and ends workerd in the middle of changes.
+    ...(settings.stop && { signal: settings.stop, detached: true }),
   })
   writeFileSync(pidFile(storage), `${child.pid}`)
   let said = ''

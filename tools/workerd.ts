@@ -1,4 +1,5 @@
 import { openLog } from '../src/log.ts'
+import { onAskedToEnd } from '../src/node-ending.ts'
 import { startWorker, variablesIn } from './worker-process.ts'
 
 // Serves what `npm run worker:check` has built. GATEWAY_CONFIG holds the configuration itself, as on Cloudflare; STORAGE is
@@ -6,8 +7,7 @@ import { startWorker, variablesIn } from './worker-process.ts'
 const { env } = process
 const log = openLog('info', (line) => void process.stdout.write(line))
 const stop = new AbortController()
-// All of them every time: what comes after the first has nothing left to do, and must not end this before its workerd.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
+onAskedToEnd(process, () => stop.abort())
 try {
   const { url, child } = await startWorker({
     bundle: 'dist/worker',
@@ -19,8 +19,9 @@ try {
     stop: stop.signal,
     networks: ['public', ...(env['ALLOW_NETWORKS'] ?? '').split(/[\s,]+/).filter(Boolean)],
   })
-  child.stdout?.pipe(process.stdout)
-  child.stderr?.pipe(process.stderr)
+  // Not piped: that would stop when nobody reads it any more, and workerd would wait with what it has to say.
+  child.stdout?.on('data', (lines) => void process.stdout.write(lines))
+  child.stderr?.on('data', (lines) => void process.stderr.write(lines))
   const { status } = await fetch(`${url}/health/ready`)
   if (status === 200) {
     child.once('close', (code) => process.exit(code ?? 1))

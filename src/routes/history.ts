@@ -30,15 +30,23 @@ export const outcomes = [
   'needs_attention',
 ] as const
 
+/** What is spelled like an id or an alias, also like one that nobody can name any more. */
+const ASKABLE = /^[a-z][a-z0-9-]{0,62}(:[^%]+)?$/
+
 const TIME = { offset: true, error: 'must be a date and time with an offset (RFC 3339)' }
 
 export const historyQuery = z.object({
   since: z.iso.datetime(TIME).optional().openapi({ description: 'From this time on, inclusive.' }),
   until: z.iso.datetime(TIME).optional().openapi({ description: 'Before this time.' }),
   actor: z.string().optional().openapi({ description: 'The caller’s name.' }),
-  resource: z.string().optional().openapi({
-    description: 'An id; events that have it percent-encoded, as ids were spelled before, are found too.',
-  }),
+  resource: z
+    .string()
+    .refine((text) => ASKABLE.test(plainSpelling(text)), 'must be an id, {connection}:{key}, or an alias')
+    .optional()
+    .openapi({
+      description:
+        'An id, or an alias, which stands for what it leads to now. Events that have the id percent-encoded, as ids were spelled before, are found too.',
+    }),
   connection: z.string().optional(),
   provider: z.string().optional(),
   change: z.string().optional().openapi({ description: 'A change id.' }),
@@ -57,7 +65,7 @@ export const historyQuery = z.object({
 })
 
 /** The part of a query that both lists pass on to the ledger. */
-export function historyFilter({ connections }: Config, query: Record<string, string>) {
+export function historyFilter({ connections, aliases }: Config, query: Record<string, string>) {
   const { since, until, actor, resource, change, connection, provider } = query
   // A connection that is no longer configured keeps its history under its name; its provider is not known any more.
   const named = connection === undefined ? undefined : [connection]
@@ -69,7 +77,7 @@ export function historyFilter({ connections }: Config, query: Record<string, str
     ...(since !== undefined && { since }),
     ...(until !== undefined && { until }),
     ...(actor !== undefined && { actor }),
-    ...(resource !== undefined && { resource: plainSpelling(resource) }),
+    ...(resource !== undefined && { resource: aliases.get(resource)?.id ?? plainSpelling(resource) }),
     ...(change !== undefined && { change }),
     ...(only && { connections: only }),
   }

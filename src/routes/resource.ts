@@ -165,7 +165,7 @@ const examples: Record<Kind, Record<string, { summary: string; value: unknown }>
 const ids: Record<string, { value: string }> = {
   'commerce-layer': { value: 'commerce-layer:xYZkjABcde' },
   discue: { value: 'discue:5bc2be68-7498-4853-aa64-4be0ca62934e' },
-  apinizer: { value: 'apinizer:MyProject:api-user' },
+  apinizer: { value: 'apinizer:MyProject:other user' },
 }
 const idOf = (kind: Kind) => ({
   description: 'An id (`{connection}:{key}`) or an alias, percent-encoded once as any text in a path.',
@@ -260,7 +260,7 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
           'if-match': z
             .string()
             .optional()
-            .openapi({ description: 'Entity tags, or `*`; 412 when none holds any more.' }),
+            .openapi({ description: 'Entity tags, or `*`; 412 when none is that of the present state.' }),
           'idempotency-key': z
             .string()
             .optional()

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { keys } from '../configuration.ts'
@@ -125,39 +126,59 @@ test.each<[string, NodeJS.Signals[]]>([
   await expectConsistent()
 })
 
-test.each<[string, NodeJS.Signals]>([
-  ['npm start', 'SIGTERM'],
-  ['npm start', 'SIGINT'],
-])('%s passes %s on, and ends with what it began', { timeout: campaignMs }, async (command, signal) => {
-  await gateway.stop()
-  const [program = '', ...args] = command.split(' ')
-  const child = spawn(program, args, {
-    cwd: programOf('../..'),
-    env: { ...process.env, ...home.environment, npm_config_update_notifier: 'false' },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const closed = once(child, 'close')
-  let said = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
-  const url = await until('it listens', () => /"url":"(.+?)"/.exec(said)?.[1])
-  const operation = operationsOf(providers)[0] as Operation
-  const { path, upstream } = await operation.mint()
-  await operation.control.fault(
-    { delayBeforeMs: 700 },
-    { match: { method: operation.method, path: upstream } },
-  )
-  const put = { trace: newTrace(), path, body: operation.body((last += 1)) }
-  const reply = send(url, put)
-  await until('the change is at its provider', async () =>
-    (await writesTo(providers)).some(({ headers }) => headers.traceparent === put.trace),
-  )
-  child.kill(signal)
-  expect((await reply)?.status).toBe(200)
-  await closed
-  // Nobody is left behind it.
-  expect(await request('GET', `${url}/health/live`)).toBeUndefined()
-  await expectConsistent()
-})
+/** Whoever reads the log is gone before the process is, as when a terminal closes or a pipe breaks. */
+const deaf = { reads: false }
+test.each<[string, NodeJS.Signals[], { reads: boolean; group?: true; code?: number }]>([
+  ['npm start', ['SIGTERM'], { reads: true, code: 0 }],
+  ['npm start', ['SIGINT', 'SIGTERM'], { reads: true, code: 0 }],
+  ['npm start', ['SIGHUP'], { reads: true }],
+  ['npm start', ['SIGKILL'], { reads: true }],
+  // Ctrl-C, twice, and a terminal that closes: everything that was started there is told.
+  ['npm start', ['SIGINT', 'SIGINT'], { reads: true, group: true, code: 0 }],
+  ['npm start', ['SIGHUP'], { ...deaf, group: true }],
+  ['node dist/node.js', ['SIGINT'], { ...deaf, code: 0 }],
+  ['node dist/node.js', ['SIGHUP', 'SIGTERM'], { ...deaf, code: 0 }],
+])(
+  '%s and %s, %o: what runs comes to its end, and nobody is left',
+  { timeout: campaignMs },
+  async (...given) => {
+    const [command, signals, { reads, group, code }] = given
+    await gateway.stop()
+    const [program = '', ...args] = command.split(' ')
+    const child = spawn(program === 'node' ? process.execPath : program, args, {
+      cwd: programOf('../..'),
+      env: { ...process.env, ...home.environment, npm_config_update_notifier: 'false' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
+    const ending = once(child, 'exit')
+    let said = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text))
+    child.stderr.resume()
+    const url = await until('it listens', () => /"url":"(.+?)"/.exec(said)?.[1])
+    const operation = operations[0] as Operation
+    const { path, upstream } = await operation.mint()
+    await operation.control.fault(
+      { delayBeforeMs: 700 },
+      { match: { method: operation.method, path: upstream } },
+    )
+    const put = { trace: newTrace(), path, body: operation.body((last += 1)) }
+    const reply = send(url, put)
+    await until('the change is at its provider', async () =>
+      (await writesTo(providers)).some(({ headers }) => headers.traceparent === put.trace),
+    )
+    if (!reads) for (const stream of [child.stdout, child.stderr]) stream.destroy()
+    for (const signal of signals) {
+      process.kill(group ? -(child.pid as number) : (child.pid as number), signal)
+      await pause(100)
+    }
+    expect((await reply)?.status).toBe(200)
+    const [ended] = await ending
+    if (code !== undefined) expect(ended).toBe(code)
+    await until('nobody answers', async () => (await request('GET', `${url}/health/live`)) === undefined)
+    await expectConsistent()
+  },
+)
 
 test(
   'SIGTERM while providers are silent: every change is told as what is known',
@@ -182,7 +203,10 @@ test(
     const { path } = await newPut()
     const { hostname, port, host } = new URL(gateway.url)
     const head = `PUT ${path} HTTP/1.1\r\nHost: ${host}\r\nX-API-Key: ${keys.admin}\r\nContent-Type: application/json\r\n`
-    const sockets = ['', 'PUT /ro', head, `${head}Content-Length: 20\r\n\r\n{"na`].map((sent) => {
+    // The last has its refusal, and what is left of its body is being read.
+    const refused = `PUT ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 5000000\r\n\r\n{`
+    const begun = ['', 'PUT /ro', head, `${head}Content-Length: 20\r\n\r\n{"na`, refused]
+    const sockets = begun.map((sent) => {
       const socket = connect(Number(port), hostname)
       socket.on('error', () => {})
       socket.write(sent)

@@ -16,12 +16,13 @@ const byHttp = ({ path, headers, body }) =>
       agent,
       headers: { ...headers, 'content-length': Buffer.byteLength(body) },
     })
+    const failed = ({ code }) => resolve(code)
     sent.on('response', (reply) => {
       reply.resume().on('end', () => resolve(reply.statusCode))
-      // What the client has not sent by now it need not send.
-      if (!sent.writableFinished) sent.on('error', () => {})
+      // From here on an error would reach nobody.
+      sent.off('error', failed)
     })
-    sent.on('error', ({ code }) => resolve(code))
+    sent.on('error', failed)
     sent.end(body)
   })
 const byFetch = async ({ path, headers, body }) => {

@@ -1,7 +1,9 @@
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
@@ -43,7 +45,8 @@ const said = async (program: string, args: string[]): Promise<Report> => {
 }
 
 /** Each in a process of its own, as it is installed. */
-const clients: Record<string, (orders: Orders, folder: string) => Promise<Report>> = {
+type Client = (orders: Orders, folder: string) => Promise<Report>
+const clients: Record<string, Client> = {
   fetch: (orders) => said(process.execPath, [programOf('senders.mjs'), 'fetch', JSON.stringify(orders)]),
   http: (orders) => said(process.execPath, [programOf('senders.mjs'), 'http', JSON.stringify(orders)]),
   urllib: (orders) => said('python3', [programOf('senders.py'), 'urllib', JSON.stringify(orders)]),
@@ -109,7 +112,7 @@ describe.each(runtimes)('on $runtime', ({ runtime, makeHome }) => {
         ),
       )
       const orders = { url: gateway.url, refused: all.map(({ request }) => request), good }
-      const { answers, uncaught } = await (clients[name] as (typeof clients)[string])(orders, folder)
+      const { answers, uncaught } = await (clients[name] as Client)(orders, folder)
       const wanted = all.map(({ status, size }) => `${size}: ${status}, then 200`)
       const got = all.map(({ size }, index) => `${size}: ${answers[index]?.join(', then ')}`)
       report(`bodies that nobody reads, ${name} on ${runtime}`, { uncaught, ...tally(got) })
@@ -118,4 +121,30 @@ describe.each(runtimes)('on $runtime', ({ runtime, makeHome }) => {
     },
     240_000,
   )
+
+  test('those that stall or break off take nobody the place in which a body is read', async () => {
+    const { hostname, port, host } = new URL(gateway.url)
+    const stalled = (endAfterMs: number) =>
+      new Promise<void>((gone) => {
+        const socket = connect(Number(port), hostname)
+        socket.on('error', () => {}).on('close', () => gone())
+        socket
+          .resume()
+          .write(`PUT ${good.path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 5000000\r\n\r\nx`)
+        setTimeout(() => socket.destroy(), endAfterMs)
+      })
+    // Beyond the bound, and within it, each as many as there are places.
+    for (const endAfterMs of [3000, 300])
+      await Promise.all(Array.from({ length: 64 }, () => stalled(endAfterMs)))
+    await pause(2000)
+    const refused = Array.from({ length: 20 }, () => ({
+      path: good.path,
+      headers: good.headers,
+      size: sizes['5 MiB'],
+    }))
+    for (const name of there) {
+      const { answers } = await (clients[name] as Client)({ url: gateway.url, refused, good }, folder)
+      expect({ name, ...tally(answers.map((both) => both.join())) }).toEqual({ name, '413,200': 20 })
+    }
+  })
 })

@@ -4,6 +4,7 @@ import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { configuration, environment, keys } from '../configuration.ts'
@@ -31,11 +32,15 @@ afterEach(async () => {
   rmSync(storage, { recursive: true, force: true })
 })
 
-/** The program, where the Worker has been built. */
-function runProgram(more: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [programOf('../../tools/workerd.ts')], {
-    cwd: inject('worker'),
+const PROGRAM = [process.execPath, programOf('../../tools/workerd.ts')]
+
+/** The program, where the Worker has been built, or npm, which builds it first. */
+function runProgram(more: Record<string, string> = {}, [command = '', ...words] = PROGRAM) {
+  const child = spawn(command, words, {
+    cwd: command === 'npm' ? programOf('../..') : inject('worker'),
+    detached: true,
     env: {
+      PATH: process.env['PATH'],
       ...environment,
       AUDIT_KEY,
       GATEWAY_CONFIG: JSON.stringify(configuration(sandbox.urls)),
@@ -99,16 +104,46 @@ test('without ALLOW_NETWORKS no upstream on this machine is reached', async () =
   expect(await ended).toBe(0)
 })
 
-test.each<NodeJS.Signals[][]>([[['SIGTERM', 'SIGTERM']], [['SIGINT', 'SIGTERM']], [['SIGHUP']]])(
-  '%s ends the program and its workerd',
-  async (signals) => {
-    const { child, ended, listening } = runProgram()
-    const url = await listening()
-    for (const signal of signals) child.kill(signal)
-    expect(await ended).toBe(0)
-    await expect(fetch(`${url}/health/live`)).rejects.toThrow('fetch failed')
-  },
-)
+test.each<[NodeJS.Signals[], 'the program' | 'its whole group', 'reads' | 'has left']>([
+  [['SIGTERM', 'SIGTERM'], 'the program', 'reads'],
+  [['SIGINT', 'SIGTERM'], 'the program', 'reads'],
+  [['SIGHUP'], 'the program', 'has left'],
+  // Ctrl-C, twice, and a terminal that closes.
+  [['SIGINT', 'SIGINT'], 'its whole group', 'reads'],
+  [['SIGHUP'], 'its whole group', 'has left'],
+])('%s to %s, whose reader %s: what runs comes to its end', async (signals, whom, reader) => {
+  const { child, ended, listening } = runProgram({ ALLOW_NETWORKS: '127.0.0.0/8' })
+  const url = await listening()
+  const providers = providersOf(sandbox.urls)
+  const { control, method, mint, body } = operationNamed('discue client', providers)
+  const { path, upstream } = await mint()
+  await control.fault({ delayBeforeMs: 1000 }, { match: { method, path: upstream } })
+  const reply = answered('PUT', url + path, body((last += 1)))
+  await until('the change is at its provider', async () =>
+    (await writesTo(providers)).some((write) => write.path.includes(upstream)),
+  )
+  if (reader === 'has left') for (const stream of [child.stdout, child.stderr]) stream.destroy()
+  const pid = child.pid as number
+  for (const signal of signals) {
+    process.kill(whom === 'the program' ? pid : -pid, signal)
+    await pause(100)
+  }
+  expect((await reply).status).toBe(200)
+  expect(await ended).toBe(0)
+  await expect(fetch(`${url}/health/live`)).rejects.toThrow('fetch failed')
+})
+
+test.each<NodeJS.Signals>(['SIGTERM', 'SIGKILL'])('npm run start:workerd ends with %s', async (signal) => {
+  const { child, listening } = runProgram({}, ['npm', 'run', 'start:workerd'])
+  const url = await listening()
+  child.kill(signal)
+  await until('nobody answers', () =>
+    fetch(`${url}/health/live`).then(
+      () => false,
+      () => true,
+    ),
+  )
+})
 
 test('an environment at fault ends the program, which says what is wrong', async () => {
   const { child, ended } = runProgram({ APINIZER_TOKEN: '', AUDIT_KEY: 'short' })

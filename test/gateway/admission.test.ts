@@ -247,7 +247,10 @@ describe('a caller that is known', () => {
   /** The same at a connection that there is not. */
   const atNowhere = (request: DocumentedRequest): DocumentedRequest => {
     const target = request.target as Target
-    const path = request.path.replace(target.id, `no-connection:${freshId()}`)
+    const path = request.path.replace(
+      encodeURIComponent(target.id),
+      encodeURIComponent(`no-connection:${freshId()}`),
+    )
     return { ...request, path, target: { ...target, connection: '_gateway' } }
   }
 

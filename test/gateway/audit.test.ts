@@ -103,8 +103,20 @@ describe('the list', () => {
     expect((await list(`&change=${event.changeId}`)).map(({ type }) => type)).toEqual(['outcome', 'intent'])
   })
 
-  test('of an actor or connection that is not there is empty', async () => {
+  test('by an alias: what it leads to, as far as the caller may see it', async () => {
+    const id = 'commerce-layer:xYZkjABcde'
+    await put('/credentials/seed-credential', { reference: freshId() })
+    const found = await list('&resource=seed-credential')
+    expect(found).toMatchObject([{ resource: id, alias: 'seed-credential' }, { resource: id }])
+    expect(await list(`&resource=${id}`)).toEqual(found)
+    const hidden = await get('/audit?resource=seed-credential', { key: keys.auditor })
+    expect([hidden.status, hidden.body.data]).toEqual([200, []])
+  })
+
+  test('of an actor, connection or resource that is not there is empty', async () => {
     expect(await list('&actor=nobody')).toEqual([])
+    expect(await list('&resource=nobody')).toEqual([])
+    expect(await list(`&resource=discue:${freshId()}`)).toEqual([])
     expect(await list('&connection=nowhere')).toEqual([])
     expect(await list('&connection=discue&provider=apinizer')).toEqual([])
   })
@@ -128,9 +140,13 @@ describe('the list', () => {
     ['limit=many', 'limit must be a whole number from 1 to 1000'],
     ['cursor=next', 'cursor must be the nextCursor of a page'],
     ['since=yesterday', 'since must be a date and time with an offset (RFC 3339)'],
-    ['outcome=fine', 'outcome must be applied or rejected or partial or unknown'],
-    ['type=fine', 'type must be intent or attempt or outcome or settled or resolved or refused'],
+    ['outcome=fine', 'outcome must be one of applied, rejected, partial, unknown'],
+    ['type=fine', 'type must be one of intent, attempt, outcome, settled, resolved, refused'],
     ['limit=0&until=now', 'until must be a date and time with an offset (RFC 3339); limit must be'],
+    ['resource=Asc', 'resource must be an id, {connection}:{key}, or an alias'],
+    ['resource=/credentials/many', 'resource must be an id, {connection}:{key}, or an alias'],
+    ['resource=discue:', 'resource must be an id, {connection}:{key}, or an alias'],
+    ['resource=discue:%25zzmany', 'resource must be an id, {connection}:{key}, or an alias'],
     ['limit=5&limit=6', 'limit is given twice; it can be given once'],
     ['hunter2=5&hunter2=6', 'a query parameter is given twice'],
     ['order=asc', 'a query parameter is unknown; this operation takes since, until, actor, resource'],

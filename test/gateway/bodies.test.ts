@@ -1,6 +1,15 @@
-import { useGateway } from '#gateway'
+import { gatewayFetch, useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { eventsOf, mintApinizer, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
+import {
+  call,
+  eventsOf,
+  mintApinizer,
+  mintCommerceLayer,
+  mintDiscue,
+  providers,
+  put,
+} from '../gateway-calls.ts'
+import type { Json } from '../sandbox-calls.ts'
 
 useGateway()
 
@@ -209,11 +218,11 @@ describe('a body that is refused', () => {
   })
 
   test.each([
-    ['mode=merge', 'mode must be replace'],
-    ['dryRun=1', 'dryRun must be true'],
+    ['mode=merge', 'mode must be replace or absent'],
+    ['dryRun=1', 'dryRun must be true or absent'],
     ['dryRun=true&dryRun=true', 'dryRun is given twice'],
     ['pretty=true', 'this operation takes mode, dryRun, allowSelf'],
-    ['allowSelf=yes', 'allowSelf must be true'],
+    ['allowSelf=yes', 'allowSelf must be true or absent'],
   ])('the query %s is 400', async (query, says) => {
     const reply = await put(`${routes.discue()}?${query}`, { name: 'a' })
     expect(reply.status).toBe(400)
@@ -226,6 +235,10 @@ describe('a body that is refused', () => {
     ['x-change-reason', 'a'.repeat(501)],
     ['x-change-reason', 'a%0d%0ab'],
     ['if-match', 'abc'],
+    ['if-match', '"a" "b"'],
+    ['if-match', '"a", *'],
+    ['if-match', ', ,'],
+    ['if-match', `"a"${' '.repeat(4000)}b`],
     ['idempotency-key', 'a b'],
     ['idempotency-key', 'k'.repeat(256)],
   ])('the header %s: %s is 400', async (name, value) => {
@@ -244,6 +257,38 @@ describe('a body that is refused', () => {
     }
     for (const id of Object.values(ids)) expect(await eventsOf(id)).toEqual([])
   })
+})
+
+test('a query is refused with what the document says of it', async () => {
+  const { paths } = (await (await gatewayFetch('/openapi.json')).json()) as Json
+  let refused = 0
+  for (const [path, methods] of Object.entries<Json>(paths)) {
+    for (const [method, { parameters = [] }] of Object.entries<Json>(methods)) {
+      const queries = parameters.filter((one: Json) => one.in === 'query')
+      const names = queries.map(({ name }: Json) => name)
+      const target = path.replace(/\{\w+\}/, 'discue:a').replace('/problems/discue:a', '/problems/not-found')
+      const asked = async (query: string): Promise<string> => {
+        const { status, body } = await call(method.toUpperCase(), `${target}?${query}`, undefined)
+        expect([path, query, status, body.type]).toEqual([path, query, 400, '/problems/invalid-query'])
+        expect(body.detail).not.toContain('hunter2')
+        return body.detail
+      }
+      const takes = `this operation takes ${names.join(', ') || 'none'}`
+      expect(await asked('hunter2=hunter2')).toBe(`a query parameter is unknown; ${takes}`)
+      for (const { name, schema } of queries) {
+        expect(await asked(`${name}=hunter2&${name}=hunter2`)).toBe(
+          `${name} is given twice; it can be given once`,
+        )
+        const { enum: values, format, minimum, maximum, pattern } = schema as Json
+        if ([values, format, minimum, pattern].every((rule) => rule === undefined)) continue
+        refused += 1
+        const says = await asked(`${name}=hunter2%20`)
+        expect(says).toMatch(new RegExp(`^${name} must be `))
+        for (const word of values ?? [minimum, maximum]) if (word !== undefined) expect(says).toContain(word)
+      }
+    }
+  }
+  expect(refused).toBeGreaterThan(15)
 })
 
 test('as many members and elements, and as long a string, as may be are taken', async () => {

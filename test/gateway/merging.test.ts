@@ -288,6 +288,7 @@ describe('entity tags', () => {
     ]),
     ['one that appends -gzip behind it', (tag) => `${tag}-gzip`],
     ['one of several, of which one has a comma', (tag) => `"a,b", W/${tag}, "c"`],
+    ['one of a list with empty members', (tag) => `, ,"a",\t ${tag} ,,`],
   ]
   test.each(spellings)('holds in the spelling of %s', async (_, spell) => {
     const path = `/roles/commerce-layer:${await mintCommerceLayer('roles')}`

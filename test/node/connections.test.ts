@@ -274,6 +274,17 @@ describe('a body without an end', () => {
     expect(text).toMatch(/\r\nconnection: close\r\n/i)
   })
 
+  test.each([
+    ['no Host', 'PUT / HTTP/1.1\r\n'],
+    ['a Host that is none', 'PUT / HTTP/1.1\r\nHost: a b\r\n'],
+    ['a target that is no path', 'PUT * HTTP/1.1\r\nHost: a\r\n'],
+  ])('of a request that has %s ends the connection, which says so', async (_, head) => {
+    const body = ' '.repeat(2 * MAX_BODY)
+    const text = await say(gateway, `${head}Content-Length: ${body.length}\r\n\r\n${body}`)
+    expectRefusal(text, 400, 'malformed-request')
+    expect(text).toMatch(/\r\nconnection: close\r\n/i)
+  })
+
   test('that nobody needed and that is small leaves the connection to the next request', async () => {
     const socket = await open(gateway)
     const hearing = heard(socket)
@@ -411,6 +422,16 @@ describe('replies on one connection', () => {
     const [told = '', body = ''] = (await heard(socket)).split(/\r\n\r\n(.*)/s)
     expect(statuses(told + body)).toHaveLength(1)
     expect(body).toHaveLength(Number(/content-length: (\d+)/i.exec(told)?.[1]))
+  })
+
+  test.each([
+    ['of a told length', get('/refused', `Content-Length: ${2 * MAX_BODY}\r\n`) + ' '.repeat(2 * MAX_BODY)],
+    ['in chunks', `${chunked('/refused')}1\r\nx\r\n0\r\n\r\n`],
+  ])('what follows a body %s that nobody read is not begun', async (_, refused) => {
+    const to = await serve()
+    expect(statuses(await say(to, refused + get('/soon')))).toEqual(['413'])
+    await say(to, get('/refused', 'Connection: close\r\n'))
+    expect(to.answered).toEqual(['/refused', '/refused'])
   })
 
   test('what follows the last request gets no reply', async () => {

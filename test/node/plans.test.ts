@@ -51,6 +51,7 @@ const common: [string, Omit<EventFilter & ChangeFilter, 'limit' | 'outcome'>][] 
   ['before', { before: '01979d3e-5b1a-7c3e-9f00-0123456789ab' }],
   ['actor', { actor: 'billing' }],
   ['resource', { resource: 'a:b' }],
+  ['resource that was percent-encoded once', { resource: 'a:b c' }],
   ['change', { change: 'c' }],
   ['one connection', { connections: ['a'] }],
   ['two connections', { connections: ['a', 'b'] }],
@@ -101,6 +102,13 @@ test.each([
   ['changes', () => ledger.changes({ actor: 'billing', connections: ['a'], limit: 100 }), 'changes_by_actor'],
 ])('a window of %s is counted in the index alone', (_, read, index) => {
   expect(plansOf(read).join()).toContain(`USING COVERING INDEX ${index}`)
+})
+
+test('what overtakes a change is looked for among the events of its resource alone, in either spelling', async () => {
+  const { changeId } = await ledger.append({ connection: 'a', draft: draftOf({ resource: 'a:b c' }) })
+  const plans = plansOf(() => ledger.isOvertaken(changeId ?? ''))
+  expect(plans.join()).toContain('SEARCH audit USING INDEX audit_by_resource (resource=? AND rowid>?)')
+  expect(plans.join()).not.toMatch(/SCAN (audit|changes)/)
 })
 
 describe('a list of changes', () => {

@@ -194,16 +194,30 @@ const username = "o'brien (2)*@münchen, ltd"
 const plain = `apinizer:MyProject:${username}`
 const encoded = 'apinizer:MyProject:o%27brien%20%282%29%2A%40m%C3%BCnchen%2C%20ltd'
 const invisible = 'apinizer:MyProject:zero%E2%80%8Bwidth'
+const cut = 'apinizer:MyProject:cut%20off'
+const kept = 'apinizer:MyProject:kept%20outcome'
 
-/** What the version before wrote of two changes of that user: one ended, one open; and of one that nobody can name any more. */
-function writtenBefore(sqlite: Database.Database, bodies: { ended: object; open: object }): AuditEvent[] {
+/**
+ * What the version before wrote: of two changes of that user, one ended, one open; of one that nobody can name any more; of
+ * one that a crash cut off; and of one whose outcome is still in the emergency's keeping.
+ */
+function writtenBefore(
+  sqlite: Database.Database,
+  bodies: { ended: object; open: object; kept: object },
+): AuditEvent[] {
   const { fingerprint, request } = deriveAuditKeys(auditKey)
   const secretOf = (text: string) => ({
     action: 'set' as const,
     fingerprint: fingerprint('credential', encoded, 'secret', new Secret(text)),
   })
   const description = { action: 'set' as const, from: 'Before', to: 'After' }
-  const changeIds = { ended: idOf(START, 1), open: idOf(START, 2), lost: idOf(START, 3) }
+  const changeIds = {
+    ended: idOf(START, 1),
+    open: idOf(START, 2),
+    lost: idOf(START, 3),
+    cut: idOf(START, 4),
+    kept: idOf(START, 5),
+  }
   const events: AuditEvent[] = []
   const add = (draft: Partial<AuditEvent>) => {
     const seq = events.length + 1
@@ -227,6 +241,9 @@ function writtenBefore(sqlite: Database.Database, bodies: { ended: object; open:
   const lost = { changeId: changeIds.lost, resource: invisible, fields: { secret: secretOf('third') } }
   add({ ...lost, type: 'intent' })
   add({ ...lost, type: 'outcome', outcome: 'unknown' })
+  add({ changeId: changeIds.cut, resource: cut, fields: { description }, type: 'intent' })
+  const ofKept = { changeId: changeIds.kept, resource: kept, fields: { secret: secretOf('kept') } }
+  add({ ...ofKept, type: 'intent' })
   store(sqlite, events, [])
 
   const insert = (table: string, ...values: unknown[]) =>
@@ -234,17 +251,21 @@ function writtenBefore(sqlite: Database.Database, bodies: { ended: object; open:
   const since = new Date().toISOString()
   insert('changes', changeIds.ended, 'apinizer', 'credential', encoded, 'admin', 'applied', since)
   insert('changes', changeIds.open, 'apinizer', 'credential', encoded, 'admin', 'unknown', since)
-  insert('changes', changeIds.lost, 'apinizer', 'credential', invisible, 'admin', 'unknown', since)
+  // Nobody looks at it again for a minute after its outcome; that is over.
+  const long = new Date(START).toISOString()
+  insert('changes', changeIds.lost, 'apinizer', 'credential', invisible, 'admin', 'unknown', long)
+  insert('changes', changeIds.cut, 'apinizer', 'credential', cut, 'admin', 'in_flight', since)
+  insert('changes', changeIds.kept, 'apinizer', 'credential', kept, 'admin', 'in_flight', since)
   insert('resources', 'credential', encoded, '{"rate":1.50}', 7, '{}')
-  const keyed = (key: string, body: object, changeId: string, answer: object | null) =>
+  const keyed = (key: string, body: object, changeId: string, answer: object | null, id = encoded) =>
     insert(
       'idempotency',
       'admin',
       'credential',
-      encoded,
+      id,
       key,
       changeId,
-      request(['admin', 'credential', encoded, body, 'merge']),
+      request(['admin', 'credential', id, body, 'merge']),
       answer && JSON.stringify(answer),
       answer && Date.now() + 3_600_000,
     )
@@ -259,6 +280,14 @@ function writtenBefore(sqlite: Database.Database, bodies: { ended: object; open:
   }
   keyed('ended', bodies.ended, changeIds.ended, { reply })
   keyed('open', bodies.open, changeIds.open, null)
+  keyed('kept', bodies.kept, changeIds.kept, null, kept)
+  const outcome = {
+    connection: 'apinizer',
+    draft: { ...draftOf(ofKept), type: 'outcome', outcome: 'applied' },
+    applied: { values: {}, secretChanged: true },
+    answer: { reply: { ...reply, changeId: changeIds.kept, resource: { ...resource, id: kept } } },
+  }
+  writeFileSync(`${sqlite.name}.emergency`, `${JSON.stringify(outcome)}\n`)
   const attempt = {
     actor: { caller: 'reader', key: 'reader', address: null },
     problem: 'forbidden',
@@ -296,8 +325,13 @@ test('ids that were percent-encoded become plain text, and what was written unde
     enabled: true,
     expireDate: null,
   })
+  await mint('credential', 'MyProject/cut off', { ...seed, description: 'After' })
   const sqlite = openedAfter(6)
-  const bodies = { ended: { secret: 'first' }, open: { description: 'After', secret: 'second' } }
+  const bodies = {
+    ended: { secret: 'first' },
+    open: { description: 'After', secret: 'second' },
+    kept: { secret: 'kept' },
+  }
   const events = writtenBefore(sqlite, bodies)
   sqlite.close()
 
@@ -326,6 +360,27 @@ test('ids that were percent-encoded become plain text, and what was written unde
   }
   const path = `/credentials/${encodeURIComponent(plain)}`
   try {
+    // An entity tag that somebody holds is that of the same state: over the id as it was spelled.
+    const state = {
+      name: 'X',
+      description: 'Before',
+      email: 'a@b.example',
+      enabled: true,
+      roles: [],
+      allowedIps: ['10.0.0.1'],
+      expiresAt: null,
+      metadata: {},
+    }
+    const held = deriveAuditKeys(auditKey).etag(['credential', encoded, state, 7])
+    expect((await send('GET', path)).headers.get('etag')).toBe(held)
+    for (const [tag, status] of [
+      [held, 200],
+      [held.replace(/^"./, '"-'), 412],
+    ] as const) {
+      const planned = await send('PUT', `${path}?dryRun=true`, { secret: 'other' }, { 'if-match': tag })
+      expect(planned.status).toBe(status)
+    }
+
     // A key whose change had ended replays, and tells of the resource by its plain name.
     const replayed = await send('PUT', path, bodies.ended, { 'idempotency-key': 'ended' })
     expect([replayed.status, replayed.headers.get('idempotency-replayed')]).toEqual([200, 'true'])
@@ -379,6 +434,11 @@ test('ids that were percent-encoded become plain text, and what was written unde
     // What nobody can name any more is listed, and settled by its change.
     const lost = await send('GET', `/changes/${events[5]?.changeId}`)
     expect(lost).toMatchObject({ status: 200, body: { resource: 'apinizer:MyProject:zero\u200bwidth' } })
+    const stateOf = async (index: number) =>
+      (await send('GET', `/changes/${events[index]?.changeId}`)).body.state
+    await expect.poll(() => stateOf(5)).toBe('needs_attention')
+    const byLost = await send('GET', '/changes?resource=apinizer:MyProject:zero%E2%80%8Bwidth')
+    expect(byLost.body.data.map(({ id }: Json) => id)).toEqual([events[5]?.changeId])
     const word = { outcome: 'rejected', reason: 'looked' }
     expect((await send('POST', `/changes/${events[5]?.changeId}/resolve`, word)).status).toBe(200)
 
@@ -386,7 +446,28 @@ test('ids that were percent-encoded become plain text, and what was written unde
     expect(settled.body.events.map(({ type, resource }: Json) => [type, resource])).toEqual([
       ['intent', invisible],
       ['outcome', invisible],
+      ['settled', 'apinizer:MyProject:zero\u200bwidth'],
       ['resolved', 'apinizer:MyProject:zero\u200bwidth'],
+    ])
+
+    // What a crash cut off is read back, and settled under the plain id.
+    await expect.poll(() => stateOf(6)).toBe('applied')
+    const story = await send('GET', '/audit?resource=apinizer:MyProject:cut%20off')
+    expect(story.body.data.map(({ type, resource }: Json) => [type, resource])).toEqual([
+      ['settled', 'apinizer:MyProject:cut off'],
+      ['intent', cut],
+    ])
+
+    // What the emergency has kept is told by the plain id too.
+    const late = await send('PUT', '/credentials/apinizer:MyProject:kept%20outcome', bodies.kept, {
+      'idempotency-key': 'kept',
+    })
+    expect([late.status, late.headers.get('idempotency-replayed')]).toEqual([200, 'true'])
+    expect(late.body.credential.id).toBe('apinizer:MyProject:kept outcome')
+    const told = await send('GET', '/audit?resource=apinizer:MyProject:kept%20outcome')
+    expect(told.body.data.map(({ type, resource }: Json) => [type, resource])).toEqual([
+      ['outcome', 'apinizer:MyProject:kept outcome'],
+      ['intent', kept],
     ])
 
     // What was counted of refusals before is told by the plain id.
@@ -394,6 +475,22 @@ test('ids that were percent-encoded become plain text, and what was written unde
     await expect
       .poll(refusals, { timeout: 15_000 })
       .toMatchObject([{ resource: plain, refusal: { count: 2 } }])
+
+    // Nothing but the events has an id as it was. The rest of an answer may have a "%".
+    const other = new Database(sqlite.name, { readonly: true })
+    for (const [table, column] of [
+      ['changes', 'resource'],
+      ['resources', 'resource'],
+      ['idempotency', 'resource'],
+      ['idempotency', `answer ->> '$.reply.resource.id'`],
+      ['refusals', `first ->> '$.resource'`],
+    ]) {
+      const all = other.prepare(`SELECT ${column} FROM ${table} WHERE ${column} NOT NULL`).pluck().all()
+      if (table !== 'refusals') expect(all.length).toBeGreaterThan(0)
+      expect(all.filter((id) => String(id).includes('%'))).toEqual([])
+    }
+    other.close()
+    expect(gateway.logged.filter((line) => line.includes('%20') && !line.includes('"path"'))).toEqual([])
   } finally {
     await gateway.close()
   }

@@ -125,7 +125,7 @@ const MAX_POOL = 200
 /** Keeps what a later request could name. */
 export function harvest(pool: Pool, value: Json): void {
   if (typeof value === 'string') {
-    if (/^"[\w-]+"$|^[0-9a-f]{8}-[0-9a-f-]{27}$|^[a-z-]+:[\w:%.-]+$/.test(value)) pool.texts.push(value)
+    if (/^"[\w-]+"$|^[0-9a-f]{8}-[0-9a-f-]{27}$|^[a-z-]+:[\w:. -]+$/.test(value)) pool.texts.push(value)
     if (pool.texts.length > MAX_POOL) pool.texts.splice(0, MAX_POOL / 2)
   } else if (typeof value === 'object' && value !== null) {
     for (const member of Object.values(value)) harvest(pool, member)
@@ -181,15 +181,12 @@ function requestOf(description: Description, operation: Described, pool: Pool): 
       value === undefined ? [] : [{ place: one.in as string, name: one.name as string, value }],
     )
     const at = (place: string) => given.filter((one) => one.place === place)
-    // Examples of ids are URL-ready; anything else becomes one segment.
     const path = operation.path.replace(/\{(\w+)\}/g, (_, name: string) =>
       encodeURIComponent(
         at('path')
           .find((one) => one.name === name)
           ?.value.toWellFormed() || 'x',
-      )
-        .replaceAll('%3A', ':')
-        .replaceAll('%25', '%'),
+      ),
     )
     const query = at('query').map(({ name, value }) => `${name}=${encodeURIComponent(value.toWellFormed())}`)
     return {

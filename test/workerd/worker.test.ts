@@ -1,9 +1,16 @@
 import { gatewayFetch } from '#gateway'
 import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
+import { sql } from 'drizzle-orm'
+import { drizzle } from 'drizzle-orm/durable-sqlite'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, describe, expect, test, vi } from 'vitest'
+import toPlainIds from '../../migrations/0006_plain-ids.sql?raw'
 import migrations from '../../migrations/migrations.js'
+import { deriveAuditKeys } from '../../src/audit-keys.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import * as schema from '../../src/ledger/schema.ts'
+import { Secret } from '../../src/secret.ts'
 import type { ConnectionObject } from '../../src/worker-object.ts'
 import worker from '../../src/worker.ts'
 import { keys } from '../configuration.ts'
@@ -16,6 +23,7 @@ import {
   providers,
   put,
 } from '../gateway-calls.ts'
+import { draftOf } from '../ledger/subject.ts'
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
 
@@ -182,6 +190,71 @@ describe('an object', () => {
       const listed = await fetchWith({ GATEWAY_CONFIG: JSON.stringify(without) }, `/changes${query}`, init)
       const { data } = (await listed.json()) as { data: { resource: string }[] }
       expect(data.map(({ resource }) => resource)).toContain(resource)
+    }
+  })
+
+  test('of before ids were plain text goes on: its open change, its key, its events by either spelling', async () => {
+    const username = `o'brien ${uuidv7()}`
+    const [plain, encoded] = [
+      `apinizer:MyProject:${username}`,
+      `apinizer:MyProject:${username.replace("'", '%27').replace(' ', '%20')}`,
+    ]
+    await providers().apinizer.mint('credential', `MyProject/${username}`, {})
+    const { fingerprint, request } = deriveAuditKeys({ id: 1, bytes: Buffer.alloc(32, 7) })
+    const body = { secret: 'again' }
+    const secret = {
+      action: 'set' as const,
+      fingerprint: fingerprint('credential', encoded, 'secret', new Secret(body.secret)),
+    }
+    const draft = draftOf({
+      resource: encoded,
+      actor: { caller: 'admin', key: 'admin', address: null },
+      fields: { secret },
+    })
+    expect((await get('/audit?connection=apinizer')).status).toBe(200)
+    await runInDurableObject(env.CONNECTIONS.getByName('apinizer'), async (_, { storage }) => {
+      const db = drizzle(storage, { schema })
+      const ledger = openLedger(db, async (write) => db.transaction(write))
+      const scope = { caller: 'admin', kind: 'credential' as const, resource: encoded, key: 'kept' }
+      await ledger.append({
+        connection: 'apinizer',
+        draft,
+        reserve: { ...scope, fingerprint: request(['admin', 'credential', encoded, body, 'merge']) },
+      })
+      await ledger.append({
+        connection: 'apinizer',
+        draft: { ...draft, type: 'outcome', outcome: 'unknown' },
+      })
+      for (const statement of toPlainIds.split('--> statement-breakpoint')) db.run(sql.raw(statement))
+    })
+
+    const path = `/credentials/${encodeURIComponent(plain)}`
+    const resumed = await put(path, body, { headers: { 'idempotency-key': 'kept' } })
+    expect(resumed).toMatchObject({
+      status: 200,
+      body: { changeId: draft.changeId, credential: { id: plain }, fields: { secret } },
+    })
+    const stored = [encoded, encoded, plain]
+    for (const spelled of [plain, encoded]) {
+      const events = await eventsOf(spelled)
+      expect(events.map(({ resource }) => resource).slice(0, 3)).toEqual(stored)
+      expect(new Set(events.slice(2).map(({ resource }) => resource))).toEqual(new Set([plain]))
+      const changes = await get(`/changes?resource=${encodeURIComponent(spelled)}`)
+      expect(changes.body.data).toMatchObject([{ id: draft.changeId, resource: plain, state: 'applied' }])
+    }
+    const document = JSON.parse(config)
+    const admin = document.callers.find(({ name }: { name: string }) => name === 'admin')
+    for (const [ids, seen] of [
+      [`apinizer:MyProject:${username.slice(0, 9)}*`, true],
+      ['apinizer:MyProject:o"*', false],
+    ] as const) {
+      const callers = [{ ...admin, allow: [{ ...admin.allow[0], ids: [ids] }] }]
+      const narrow = { GATEWAY_CONFIG: JSON.stringify({ ...document, callers }) }
+      const page = await fetchWith(narrow, '/audit?connection=apinizer&limit=1000', {
+        headers: { 'x-api-key': keys.admin },
+      })
+      const { data } = (await page.json()) as { data: { resource: string }[] }
+      expect(new Set(data.map(({ resource }) => resource))).toEqual(new Set(seen ? [plain, encoded] : []))
     }
   })
 
