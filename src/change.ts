@@ -20,7 +20,7 @@ import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.
 import type { Log } from './log.ts'
 import { hideChanges, withoutEchoes } from './hidden.ts'
 import { merge, type Mode, readBody, withFingerprints } from './merge.ts'
-import type { AnyValues, Kind, Values } from './model.ts'
+import type { AnyValues, FieldChanges, Kind, Values } from './model.ts'
 import { intentOf, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { newId } from './new-id.ts'
@@ -41,7 +41,7 @@ import {
 import type { ResourceAddress } from './resource-id.ts'
 import { carryOut } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
-import { type Finding, hasSecret } from './write.ts'
+import { type Finding, isBlind } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
 type Resumed = NonNullable<KnownKey['resume']>
@@ -121,7 +121,7 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   }
   if (request.dryRun) {
     const planned = await prepare(tools, asked)
-    return planned.ok ? ok(planFor(tools, spec, planned.value, request.readable)) : planned
+    return planned.ok ? ok(planFor(tools, request.kind, spec, planned.value, request.readable)) : planned
   }
 
   const key = keyOf(tools, request)
@@ -147,6 +147,26 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
  * idempotency key both, and a Durable Object takes 2 MB in a row.
  */
 const MAX_RECORD = 512 * 1024
+/** How many of them are for what the caller may not read, where there is anything: apart, so that filling the rest tells no length. */
+const MAX_UNSEEN = 128 * 1024
+
+/** Whether the diff and the resource are longer than what is kept of one change. */
+function isTooLong(
+  tools: ChangeTools,
+  { spec, readable, sent }: Asked,
+  fields: FieldChanges,
+  before: AnyValues = {},
+): boolean {
+  const seen = new Set(visible(tools, readable))
+  const unseen = Object.keys(spec.fields).filter((name) => !seen.has(name))
+  const lengthOf = (...parts: unknown[]) => JSON.stringify(parts).length
+  const pick = <T>(from: Record<string, T>, names: string[]) => names.map((name) => from[name] ?? null)
+  const names = [...seen]
+  const shown = lengthOf(pick(fields, names), pick(before, names), pick(sent, unseen))
+  // As it is, in the diff before, and in the diff after the change.
+  const hidden = lengthOf(...unseen.flatMap((name) => Array(name in sent ? 3 : 1).fill(before[name] ?? null)))
+  return unseen.length === 0 ? shown > MAX_RECORD : shown > MAX_RECORD - MAX_UNSEEN || hidden > MAX_UNSEEN
+}
 
 /** The rest of the story, as the only writer of the resource. */
 async function makeInLine(
@@ -171,9 +191,8 @@ async function makeInLine(
   const changeId = resumed?.changeId ?? newId()
   const draft = describe(tools, asked, changeId, prepared.value)
   const before = current?.values as AnyValues | undefined
-  if (JSON.stringify([draft.fields, before]).length > MAX_RECORD) {
-    const detail = `the resource and the diff are longer than ${MAX_RECORD} characters together`
-    return refuse('resource-too-large', detail)
+  if (isTooLong(tools, asked, draft.fields, before)) {
+    return refuse('resource-too-large', 'the resource and the diff are together too long to be recorded')
   }
   const { kind, address, spec } = asked
   const allButThis = { kind, id: address.id, except: changeId }
@@ -216,12 +235,12 @@ async function finishWithoutWrite(
     const settled = await append(tools, { ...event, type: 'settled' }, { applied })
     if (!settled.ok) return settled
     const reply = await settledReply(tools, asked, draft.changeId, 'applied', made.before)
-    return reply.ok ? ok(replyFor(reply.value, asked.readable)) : reply
+    return reply.ok ? ok(replyFor(asked.kind, reply.value, asked.readable)) : reply
   }
   const reply = replyOf(tools, asked, draft, made, told, record)
   const answer = isKeyed && { answer: { reply } satisfies StoredAnswer }
   const stored = await append(tools, { ...event, type: 'outcome' }, { applied, ...reserve, ...answer })
-  return stored.ok ? ok(replyFor(reply, asked.readable)) : stored
+  return stored.ok ? ok(replyFor(asked.kind, reply, asked.readable)) : stored
 }
 
 /** The durable intent, the write, the durable outcome, the reply. */
@@ -245,7 +264,7 @@ async function makeWrite(
   tools.live.add(changeId)
   try {
     // From here on a secret may be in force, whatever becomes of this process.
-    const counted: Applied = { values: {}, secretChanged: hasSecret(desired) }
+    const counted: Applied = { values: {}, secretChanged: isBlind(made.merged) }
     const begun = await (resumed
       ? append(tools, attempt({ resumed: resumed.earlier.state }), { applied: counted })
       : append(
@@ -309,7 +328,7 @@ async function makeWrite(
       return refuse('outcome-not-recorded', detail, { changeId, outcome })
     }
     return outcome === 'applied'
-      ? ok(replyFor(reply, asked.readable))
+      ? ok(replyFor(asked.kind, reply, asked.readable))
       : { ok: false, problem: problemFor(failure, asked.readable) }
   } finally {
     tools.live.delete(changeId)
@@ -367,7 +386,11 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Pro
     }
   }
   // What is stored and not deployed everywhere has to be sent again to be deployed.
-  const merged = merge(kind, sent, values, mode, resumed?.earlier.undeployed)
+  const merged = merge(kind, sent, values, {
+    mode,
+    readable: visible(tools, asked.readable),
+    resends: resumed?.earlier.undeployed,
+  })
   if (!merged.ok) return merged
   const planned = { ref, current, merged: merged.value }
   if (Object.keys(merged.value.desired).length === 0) return ok(planned)

@@ -6,7 +6,7 @@ import type { Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, isPlain } from './model.ts'
 import type { Problem } from './problems.ts'
 import { type ReplyTools, visible } from './reply.ts'
-import { comparable, type Finding, hasSecret } from './write.ts'
+import { comparable, type Finding, isBlind } from './write.ts'
 
 /** Characters of one told value that are repeated in a diff, and that are kept at all: a provider may tell megabytes. */
 const MAX_TOLD = 16_384
@@ -37,9 +37,10 @@ export interface Basis {
 
 export function conclude(
   tools: Pick<ReplyTools, 'connection'>,
-  { merged: { desired, kept }, fields, before, carried }: Basis,
+  { merged, fields, before, carried }: Basis,
   finding: Finding,
 ): Conclusion {
+  const { desired, kept } = merged
   const { outcome, notTaken, problem, deployment } = finding
   const isWithin = (most: number, value: unknown) => (JSON.stringify(value)?.length ?? 0) <= most
   const isKnown = (name: string, value: unknown) =>
@@ -81,8 +82,8 @@ export function conclude(
     applied: {
       values: Object.fromEntries(inForce.map((name) => [name, known[name]])) as JsonObject,
       // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
-      secretChanged: mayHaveChanged && hasSecret(desired),
-      ...(hasSecret(desired) && !mayHaveChanged && { secretKept: true as const }),
+      secretChanged: mayHaveChanged && isBlind(merged),
+      ...(isBlind(merged) && !mayHaveChanged && { secretKept: true as const }),
     },
     ...(problem && {
       problem: {

@@ -1,8 +1,23 @@
 import type { Json } from './json.ts'
-import { type AnyValues, type FieldChange, type FieldChanges, isPlain } from './model.ts'
+import {
+  type AnyValues,
+  type FieldChange,
+  type FieldChanges,
+  fieldsOf,
+  isPlain,
+  type Kind,
+  kinds,
+} from './model.ts'
 import { Secret } from './secret.ts'
 
 export const HIDDEN = '[hidden]'
+
+/** Names of fields that hold lists. A null one must not look like another value where it is hidden. */
+const LISTS = new Set(
+  kinds.flatMap((kind) =>
+    Object.keys(fieldsOf(kind)).filter((name) => fieldsOf(kind)[name]?.compare === 'set'),
+  ),
+)
 
 /** Values with those that the caller may not read replaced; lists stay lists, so that an adapter can still plan. */
 export function hide(values: AnyValues, readable: readonly string[]): AnyValues {
@@ -11,12 +26,21 @@ export function hide(values: AnyValues, readable: readonly string[]): AnyValues 
       name,
       readable.includes(name) || value === undefined || value instanceof Secret
         ? value
-        : Array.isArray(value)
+        : Array.isArray(value) || LISTS.has(name)
           ? [HIDDEN]
           : HIDDEN,
     ]),
   )
 }
+
+/** Whether a change widens access, unless that depends on a field that the caller may not read. */
+export const widensFor = (
+  kind: Kind,
+  changed: readonly string[],
+  widens: boolean,
+  mayRead: (field: string) => boolean,
+): boolean | typeof HIDDEN =>
+  changed.some((name) => fieldsOf(kind)[name]?.widens && !mayRead(name)) ? HIDDEN : widens
 
 const hidden = (change: FieldChange): FieldChange => ({
   action: change.action,

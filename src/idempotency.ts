@@ -27,7 +27,8 @@ export type KnownKey =
 export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedRequest | undefined {
   const { idempotencyKey: key, kind, address, actor, body, mode } = request
   if (key === undefined) return undefined
-  const scope = { caller: actor.caller, kind, resource: address.id, key }
+  const subject = actor.key?.startsWith('jwt:') ? actor.key : ''
+  const scope = { caller: actor.caller, subject, kind, resource: address.id, key }
   const name = JSON.stringify(Object.values(scope))
   const fingerprint = keys.request([scope.caller, kind, encodedSpelling(address.id), body, mode])
   return { name, scope, fingerprint }
@@ -41,12 +42,21 @@ export async function consultKey(
   const reserved = tools.ledger.reservedKey(scope)
   if (!reserved) return undefined
   const { changeId } = reserved
+  const { connection, id: resource, alias = null } = asked.address
+  const denied = { connection, alias, kind: asked.kind, resource }
+  if (reserved.blockedUntil !== undefined) {
+    const retryAfterSeconds = Math.max(1, Math.ceil((reserved.blockedUntil - Date.now()) / 1000))
+    const detail = 'the key came with another body or mode too often within an hour'
+    return { answer: refuse('idempotency-key-blocked', detail, { retryAfterSeconds, denied }) }
+  }
   if (reserved.fingerprint !== fingerprint) {
+    // Each is a guess at a body that may hold a secret: one that is not counted gets no answer.
+    if (!(await isCounted(tools, asked, scope))) return { answer: unsettled() }
     return {
       answer: refuse(
         'idempotency-key-reused',
         'the key came with another body or mode before, or before AUDIT_KEY was changed',
-        { changeId },
+        { changeId, denied },
       ),
     }
   }
@@ -81,12 +91,22 @@ export async function consultKey(
       const seen = visible(tools, asked.readable)
       if (stored && 'problem' in stored)
         return { answer: { ok: false, problem: problemFor(stored.problem, seen), replayed: true } }
-      if (stored) return { answer: { ...ok(replyFor(stored.reply, seen)), replayed: true } }
+      if (stored) return { answer: { ...ok(replyFor(asked.kind, stored.reply, seen)), replayed: true } }
       const made = await settledReply(tools, asked, changeId, record.state)
       // A read that failed is no answer to the change.
-      const answer = made.ok ? ok(replyFor(made.value, seen)) : made
+      const answer = made.ok ? ok(replyFor(asked.kind, made.value, seen)) : made
       return { answer: made.ok || record.state === 'rejected' ? { ...answer, replayed: true } : answer }
     }
+  }
+}
+
+async function isCounted(tools: ChangeTools, { requestId }: Asked, scope: KeyScope): Promise<boolean> {
+  try {
+    await tools.ledger.countMismatch(scope)
+    return true
+  } catch (error) {
+    tools.log.error('mismatch not counted', { requestId, error: String(error) })
+    return false
   }
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import {
   decodeJwt,
   errors,
@@ -50,12 +51,20 @@ function meets(payload: JWTPayload, claims: CallerTokens['claims']): boolean {
   })
 }
 
+/** Characters of a subject, as the audit has it. */
+const MAX_SUBJECT = 128
+
 /** Cloudflare Access leaves `sub` empty for its service tokens and says `common_name`. */
 function subjectOf({ sub, ...claims }: JWTPayload): string {
   const named = [sub, claims['client_id'], claims['common_name']].find(
     (name): name is string => typeof name === 'string' && name !== '',
   )
-  return (named ?? '').replace(/[^\x20-\x7e]/gu, '?').slice(0, 128)
+  const subject = named ?? ''
+  const clean = subject.replace(/[^\x20-\x7e]/gu, '?')
+  if (clean === subject && clean.length <= MAX_SUBJECT) return subject
+  // Two of them must not become one: idempotency keys belong to a subject.
+  const digest = createHash('sha256').update(subject).digest('base64url').slice(0, 16)
+  return `${clean.slice(0, MAX_SUBJECT - digest.length - 1)}#${digest}`
 }
 
 /** Why a token was refused, for the log: never a value of it. */

@@ -30,6 +30,8 @@ export interface Merged {
   kept: string[]
   changes: FieldChanges
   widens: boolean
+  /** Whether something differs only because its caller may not learn that it does not. */
+  unseen: boolean
 }
 
 const writable = (capabilities: AnyCapabilities): [string, Capability][] =>
@@ -91,6 +93,15 @@ function faultsOf(issue: z.core.$ZodIssue, kind: Kind, capabilities: AnyCapabili
   })
 }
 
+/** How a request is merged into what there is. */
+export interface Merging {
+  mode: Mode
+  /** Names of the fields that the caller may read. Another one counts as different, or asking would tell its value. */
+  readable: readonly string[]
+  /** Whether what is there already is sent again all the same. */
+  resends?: boolean | undefined
+}
+
 /**
  * What the caller asks for, against what there is: fields that are equal drop out, metadata is merged member by
  * member. `current` is undefined where the provider cannot be read; then everything sent counts as a change.
@@ -99,14 +110,13 @@ export function merge(
   kind: Kind,
   sent: AnyValues,
   current: AnyValues | undefined,
-  mode: Mode,
-  /** Whether what is there already is sent again all the same. */
-  resends = false,
+  { mode, readable, resends = false }: Merging,
 ): Result<Merged> {
   const desired: AnyValues = {}
   const kept: string[] = []
   const changes: Record<string, FieldChange> = {}
   let widens = false
+  let unseen = false
   for (const [name, asked] of Object.entries(sent)) {
     if (asked === undefined) continue
     const read = current?.[name]
@@ -118,10 +128,12 @@ export function merge(
       return refuseFields([{ pointer: bodyPointer([name]), code: 'incomplete-representation', detail }])
     }
     const to = merging ? mergeMetadata(base, asked as JsonObject) : asked
-    if (!resends && sameValue(kind, name, from, to)) {
+    const isSeen = readable.includes(name)
+    if (!resends && isSeen && sameValue(kind, name, from, to)) {
       kept.push(name)
       continue
     }
+    unseen ||= !isSeen
     desired[name] = to
     if (to instanceof Secret) {
       changes[name] = { action: 'set' }
@@ -129,7 +141,7 @@ export function merge(
     }
     const shown = (value: Value): Json => withoutEchoes({ [name]: value }, sent, current)[name] as Json
     changes[name] = {
-      action: to === null ? 'clear' : 'set',
+      action: (isSeen ? to : asked) === null ? 'clear' : 'set',
       ...(from !== undefined && { from: shown(from) }),
       to: shown(to),
     }
@@ -137,7 +149,7 @@ export function merge(
     // Nobody knows what was there before.
     if (rule && (read instanceof Unreadable || rule(from, to as Json))) widens = true
   }
-  return ok({ desired, kept, changes, widens })
+  return ok({ desired, kept, changes, widens, unseen })
 }
 
 /** Null removes a member (RFC 7396 at the first level). Removing from nothing leaves nothing. */

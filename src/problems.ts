@@ -132,6 +132,12 @@ export const problems = {
     'Idempotency key reused',
     'The key came with another body or mode before. Use a new key for a new change.',
   ),
+  'idempotency-key-blocked': entry(
+    409,
+    'Idempotency key blocked',
+    'The key came with another body or mode five times within an hour, which would let its first body be guessed. It answers nothing until `Retry-After` is over, the right request included. Nothing was sent.',
+    true,
+  ),
   'upstream-validation-failed': entry(
     422,
     'Refused by the provider',

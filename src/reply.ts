@@ -3,7 +3,7 @@ import type { AuditKeys } from './audit-keys.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Json } from './json.ts'
 import type { ResourceRecord } from './ledger/ledger.ts'
-import { hide, hideChanges, withoutEchoes } from './hidden.ts'
+import { HIDDEN, hide, hideChanges, widensFor, withoutEchoes } from './hidden.ts'
 import { type Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, fieldsOf, type Kind, type Values } from './model.ts'
 import type { Problem } from './problems.ts'
@@ -27,7 +27,7 @@ export interface ChangeReply {
   changeId: string
   outcome: 'applied'
   changed: boolean
-  widens: boolean
+  widens: boolean | typeof HIDDEN
   resource: ResourceView
   fields: FieldChanges
   /** Whether asked fields that the provider's answer did not tell were seen in force; absent where it told all. */
@@ -41,7 +41,7 @@ export interface PlanReply {
     request: { method: string; path: string; headers: Record<string, string>; body: Json } | null
     fields: FieldChanges
     changed: boolean
-    widens: boolean
+    widens: boolean | typeof HIDDEN
     warnings: string[]
   }
 }
@@ -141,9 +141,13 @@ export const concealed = (resource: ResourceView, asked: AnyValues, before?: Any
 export const viewFor = (resource: ResourceView, readable: readonly string[]): ResourceView =>
   withValues(resource, (values) => hide(values, readable))
 
+const shownWidens = (kind: Kind, changes: FieldChanges, widens: boolean, readable: readonly string[]) =>
+  widensFor(kind, Object.keys(changes), widens, (name) => readable.includes(name))
+
 /** The reply as a caller may see it. It is kept whole, because rights may change before it is replayed. */
-export const replyFor = (reply: ChangeReply, readable: readonly string[]): ChangeReply => ({
+export const replyFor = (kind: Kind, reply: ChangeReply, readable: readonly string[]): ChangeReply => ({
   ...reply,
+  widens: shownWidens(kind, reply.fields, reply.widens === true, readable),
   resource: viewFor(reply.resource, readable),
   fields: hideChanges(reply.fields, readable),
 })
@@ -164,6 +168,7 @@ export interface Planned {
 /** The plan that a dry run answers. What the caller may not read is replaced before the request is built again. */
 export function planFor(
   tools: ReplyTools,
+  kind: Kind,
   spec: KindSpec<Kind>,
   { ref, current, merged, write }: Planned,
   readable: readonly string[],
@@ -183,10 +188,11 @@ export function planFor(
     )
   const url = write && buildUrl(tools.connection.baseUrl, write)
   const { auth } = tools.connection
+  const widens = shownWidens(kind, merged.changes, merged.widens, seen)
   const signIn = auth.scheme === 'header' ? auth.header : 'Authorization'
   const warnings = [
     ...(spec.read ? [] : ['the provider cannot be read: whether anything would change is not known']),
-    ...(write && merged.widens ? ['the change widens access'] : []),
+    ...(write && widens === true ? ['the change widens access'] : []),
   ]
   return {
     plan: {
@@ -202,7 +208,7 @@ export function planFor(
           : null,
       fields: hideChanges(merged.changes, seen),
       changed: write !== undefined,
-      widens: merged.widens,
+      widens,
       warnings,
     },
   }

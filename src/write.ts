@@ -1,6 +1,7 @@
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
 import type { Deadline } from './deadline.ts'
 import type { Json } from './json.ts'
+import type { Merged } from './merge.ts'
 import { type AnyCapabilities, type AnyValues, isPlain, isTaken, type Kind, sameValue } from './model.ts'
 import type { Problem } from './problems.ts'
 import { Secret } from './secret.ts'
@@ -57,6 +58,10 @@ export const comparable = (desired: AnyValues): string[] =>
 
 export const hasSecret = (desired: AnyValues): boolean =>
   Object.values(desired).some((value) => value instanceof Secret)
+
+/** Whether it is not for the caller to know that the change altered nothing: then its tag must not tell that either. */
+export const isBlind = ({ desired, unseen }: Pick<Merged, 'desired' | 'unseen'>): boolean =>
+  unseen || hasSecret(desired)
 
 /** How an asked field stands by what was told of it. A secret is never told. */
 export type Standing = 'taken' | 'other' | 'untold'

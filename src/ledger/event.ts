@@ -44,10 +44,11 @@ export interface AuditEvent {
    */
   unchanged?: { kept?: string[]; carried?: string[] }
   /**
-   * Of refused attempts: the problem's slug, and how many there were since the last such event. Absent from all others:
+   * Of refused attempts: the problem's slug, and how many there were since the last such event. Where they came with several keys
+   * or tokens of the caller, the first of their ids and subjects, and how many were told apart. Absent from all others:
    * a member that came later must not be part of the hash of what was written before it.
    */
-  refusal?: { problem: string; count: number }
+  refusal?: { problem: string; count: number; subjects?: string[]; subjectCount?: number }
   previous: string
   hash: string
 }

@@ -59,6 +59,8 @@ export interface Entry {
 /** The scope of an idempotency key: one caller, one resource. */
 export interface KeyScope {
   caller: string
+  /** Of the caller's token, or empty. */
+  subject: string
   kind: Kind
   resource: string
   key: string
@@ -69,6 +71,8 @@ export interface Reservation extends KeyScope {
 export interface ReservedKey {
   changeId: string
   fingerprint: string
+  /** Until when it answers nothing, because it came with other requests too often; epoch milliseconds. */
+  blockedUntil?: number
   /** As it was given; null until the change has one. */
   answer: unknown
 }
@@ -96,6 +100,8 @@ export interface Ledger extends Lists {
   isOvertaken(changeId: string): boolean
   resource(kind: Kind, resource: string): ResourceRecord
   reservedKey(scope: KeyScope): ReservedKey | undefined
+  /** Counts that the key came with another request than it was reserved for. */
+  countMismatch(scope: KeyScope): Promise<void>
   /** When the connection's newest writes that may have left had ended, in epoch milliseconds; `most` of them. */
   writesSince(connection: string, since: number, most: number): number[]
   /** Counts the attempt, or tells of it in an event. */
@@ -124,6 +130,11 @@ const FINAL: ReadonlySet<ChangeState> = new Set(['applied', 'rejected', 'superse
 
 /** How long the answer to a key is kept after the outcome: 24 hours, in milliseconds. */
 const KEY_LIFETIME = 24 * 60 * 60 * 1000
+/** How often a key may come with another request in this time (milliseconds), for each of them is a guess at the first. */
+const MISMATCHES = 5
+const MISMATCH_WINDOW = 60 * 60 * 1000
+/** A time that is ahead was written by a clock that was set back, and counts as over. */
+const isWithin = (since: number, ms: number, now: number): boolean => now >= since && now < since + ms
 /** Expired keys that one append clears away at the most, so that no append is slow. */
 const KEYS_CLEARED = 20
 
@@ -225,6 +236,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .where(
       and(
         eq(idempotency.caller, place('caller')),
+        eq(idempotency.subject, place('subject')),
         eq(idempotency.kind, place('kind')),
         eq(idempotency.resource, place('resource')),
         eq(idempotency.key, place('key')),
@@ -265,10 +277,18 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .insert(idempotency)
     .values(placeholders(getTableColumns(idempotency)))
     .onConflictDoUpdate({
-      target: [idempotency.caller, idempotency.kind, idempotency.resource, idempotency.key],
+      target: [
+        idempotency.caller,
+        idempotency.subject,
+        idempotency.kind,
+        idempotency.resource,
+        idempotency.key,
+      ],
       set: {
         changeId: sql`excluded.change_id`,
         fingerprint: sql`excluded.fingerprint`,
+        mismatches: sql`excluded.mismatches`,
+        mismatchedSince: sql`excluded.mismatched_since`,
         answer: sql`excluded.answer`,
         expiresAt: sql`excluded.expires_at`,
       },
@@ -277,6 +297,11 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   const answerKey = db
     .update(idempotency)
     .set({ answer: sql`${place('answer')}` })
+    .where(eq(idempotency.changeId, place('changeId')))
+    .prepare()
+  const setMismatches = db
+    .update(idempotency)
+    .set({ mismatches: sql`${place('mismatches')}`, mismatchedSince: sql`${place('mismatchedSince')}` })
     .where(eq(idempotency.changeId, place('changeId')))
     .prepare()
   const deleteKey = db
@@ -402,7 +427,8 @@ export function openLedger(db: Db, commit: Commit): Ledger {
 
   function reserve({ fingerprint, ...scope }: Reservation, changeId: string): void {
     for (const expired of expiredKeys.all({ now: Date.now() })) deleteKey.run({ changeId: expired.changeId })
-    insertKey.run({ ...scope, fingerprint, changeId, answer: null, expiresAt: null })
+    const unused = { mismatches: 0, mismatchedSince: 0, answer: null, expiresAt: null }
+    insertKey.run({ ...scope, fingerprint, changeId, ...unused })
   }
 
   function answer(changeId: string, value: object | 'release'): void {
@@ -489,13 +515,28 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     reservedKey(scope) {
       const row = keyRow.get({ ...scope })
       if (!row || (row.expiresAt !== null && row.expiresAt <= Date.now())) return undefined
-      const { changeId, fingerprint } = row
+      const { changeId, fingerprint, mismatches, mismatchedSince } = row
+      const isBlocked = mismatches >= MISMATCHES && isWithin(mismatchedSince, MISMATCH_WINDOW, Date.now())
       return {
         changeId,
         fingerprint,
+        ...(isBlocked && { blockedUntil: mismatchedSince + MISMATCH_WINDOW }),
         answer: row.answer === null ? null : (JSON.parse(row.answer) as unknown),
       }
     },
+
+    countMismatch: (scope) =>
+      commit(() => {
+        const row = keyRow.get({ ...scope })
+        if (!row) return
+        const now = Date.now()
+        const isOpen = isWithin(row.mismatchedSince, MISMATCH_WINDOW, now)
+        setMismatches.run({
+          changeId: row.changeId,
+          mismatches: isOpen ? row.mismatches + 1 : 1,
+          mismatchedSince: isOpen ? row.mismatchedSince : now,
+        })
+      }),
 
     probe() {
       db.select({ one: sql<number>`1` })

@@ -15,24 +15,34 @@ export interface RefusedAttempt {
   requestId: string
 }
 
-/** At most one event in this time for a connection, a caller, its key and a problem. Milliseconds. */
+/** At most one event in this time for a connection, a caller and a problem. Milliseconds. */
 export const FOLD_MS = 60_000
+
+/** Subjects that an event names, and that are told apart at all: each takes its place in the row. */
+const SUBJECTS_NAMED = 8
+export const SUBJECTS_COUNTED = 1000
+
+/** Of a row whose attempts have all been told. */
+const NOTHING = { count: 0, first: null, subjects: '[]' }
+
+const subjectsOf = (row: { subjects: string } | undefined): string[] =>
+  JSON.parse(row?.subjects ?? '[]') as string[]
 
 /**
  * Folds refused attempts into events: the first is told at once, those of the next minute together when it is over.
  * What is counted is stored, so a crash loses none. Both functions belong inside a transaction.
  */
 export function foldRefusals(db: Db, insert: (connection: string, draft: EventDraft) => unknown) {
-  type Place = Pick<typeof refusals.$inferSelect, 'connection' | 'caller' | 'key' | 'problem'>
-  const at = ({ connection, caller, key, problem }: Place) =>
-    and(
-      eq(refusals.connection, connection),
-      eq(refusals.caller, caller),
-      eq(refusals.key, key),
-      eq(refusals.problem, problem),
-    )
+  type Place = Pick<typeof refusals.$inferSelect, 'connection' | 'caller' | 'problem'>
+  const at = ({ connection, caller, problem }: Place) =>
+    and(eq(refusals.connection, connection), eq(refusals.caller, caller), eq(refusals.problem, problem))
 
-  function tell(connection: string, { problem, ...attempt }: RefusedAttempt, count: number): void {
+  function tell(
+    connection: string,
+    { problem, ...attempt }: RefusedAttempt,
+    count: number,
+    subjects: readonly string[],
+  ): void {
     insert(connection, {
       ...attempt,
       type: 'refused',
@@ -42,7 +52,15 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
       reason: null,
       outcome: null,
       upstream: null,
-      refusal: { problem, count },
+      refusal: {
+        problem,
+        count,
+        // Of one the event's actor tells.
+        ...(subjects.length > 1 && {
+          subjects: subjects.slice(0, SUBJECTS_NAMED),
+          subjectCount: subjects.length,
+        }),
+      },
     })
   }
 
@@ -58,23 +76,26 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
 
     add(connection: string, attempt: RefusedAttempt, now: number): void {
       const { problem, actor } = attempt
-      const place = { connection, caller: actor.caller, key: actor.key ?? '', problem }
+      const place = { connection, caller: actor.caller, problem }
       const row = db.select().from(refusals).where(at(place)).get()
+      const counted = subjectsOf(row)
+      const subject = actor.key ?? ''
+      if (!counted.includes(subject) && counted.length < SUBJECTS_COUNTED) counted.push(subject)
       if (row && now >= row.since && now < row.since + FOLD_MS) {
         const first = row.first ?? JSON.stringify(attempt)
         db.update(refusals)
-          .set({ count: row.count + 1, first })
+          .set({ count: row.count + 1, first, subjects: JSON.stringify(counted) })
           .where(at(place))
           .run()
         return
       }
       const first = row?.first ? (JSON.parse(row.first) as RefusedAttempt) : attempt
-      tell(connection, first, (row?.count ?? 0) + 1)
-      const begun = { since: now, count: 0, first: null }
+      tell(connection, first, (row?.count ?? 0) + 1, counted)
+      const begun = { since: now, ...NOTHING }
       db.insert(refusals)
         .values({ ...place, ...begun })
         .onConflictDoUpdate({
-          target: [refusals.connection, refusals.caller, refusals.key, refusals.problem],
+          target: [refusals.connection, refusals.caller, refusals.problem],
           set: begun,
         })
         .run()
@@ -92,8 +113,11 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
           db.delete(refusals).where(at(row)).run()
           continue
         }
-        tell(row.connection, JSON.parse(row.first) as RefusedAttempt, row.count)
-        db.update(refusals).set({ since: now, count: 0, first: null }).where(at(row)).run()
+        tell(row.connection, JSON.parse(row.first) as RefusedAttempt, row.count, subjectsOf(row))
+        db.update(refusals)
+          .set({ since: now, ...NOTHING })
+          .where(at(row))
+          .run()
       }
       return next(now)
     },

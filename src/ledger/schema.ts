@@ -122,18 +122,23 @@ export const idempotency = sqliteTable(
   'idempotency',
   {
     caller: text().notNull(),
+    /** Whose token it was (`jwt:` and the subject); empty for API keys, which are all the caller's own. */
+    subject: text().notNull().default(''),
     kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
     resource: text().notNull(),
     key: text().notNull(),
     changeId: text('change_id').notNull(),
     fingerprint: text().notNull(),
+    /** How often the key came with another request since `mismatchedSince`, epoch milliseconds. */
+    mismatches: integer().notNull().default(0),
+    mismatchedSince: integer('mismatched_since').notNull().default(0),
     /** JSON: the answer to replay; null until the change has an outcome. No secrets. */
     answer: text(),
     /** Epoch milliseconds; null while the change has no outcome. */
     expiresAt: integer('expires_at'),
   },
   (table) => [
-    primaryKey({ columns: [table.caller, table.kind, table.resource, table.key] }),
+    primaryKey({ columns: [table.caller, table.subject, table.kind, table.resource, table.key] }),
     index('idempotency_by_change').on(table.changeId),
     index('idempotency_by_expiry').on(table.expiresAt),
   ],
@@ -158,21 +163,21 @@ export const auditKeys = sqliteTable('audit_keys', {
 
 /**
  * Attempts of known callers that were refused, folded: what has come since the last event about them. One row per
- * connection, caller, key and problem, so that no caller can fill the disk.
+ * connection, caller and problem, so that no caller can fill the disk, however many tokens it has.
  */
 export const refusals = sqliteTable(
   'refusals',
   {
     connection: text().notNull(),
     caller: text().notNull(),
-    /** The id of its API key, or the subject of its token. */
-    key: text().notNull(),
     problem: text().notNull(),
     /** Epoch milliseconds of the last event. */
     since: integer().notNull(),
     count: integer().notNull(),
     /** JSON: the first attempt that was counted; null while there is none. */
     first: text(),
+    /** JSON: ids of the API keys and subjects of the tokens that were counted, each once. */
+    subjects: text().notNull().default('[]'),
   },
-  (table) => [primaryKey({ columns: [table.connection, table.caller, table.key, table.problem] })],
+  (table) => [primaryKey({ columns: [table.connection, table.caller, table.problem] })],
 )

@@ -4,10 +4,13 @@ import type { Config } from '../config.ts'
 import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
 import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
+import { SUBJECTS_COUNTED } from '../ledger/refusals.ts'
 import type { Log } from '../log.ts'
-import { hideChanges } from '../hidden.ts'
+import { HIDDEN, hideChanges, widensFor } from '../hidden.ts'
+import { fieldsOf } from '../model.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
+import { widensSchema } from './resource-schema.ts'
 import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface AuditRouteParts {
@@ -19,17 +22,28 @@ export interface AuditRouteParts {
 const types = ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused'] as const
 const query = historyQuery.extend({ outcome: z.enum(outcomes).optional(), type: z.enum(types).optional() })
 
+/** An event without what its reader may not see. */
+type ShownEvent = Omit<AuditEvent, 'widens'> & { widens: boolean | typeof HIDDEN }
+
 /** The event with the fields that the caller may use in this way. */
-export function eventFor(event: AuditEvent, mayUse: (field: string) => boolean): AuditEvent {
-  const names = Object.keys(event.fields)
-  return names.every(mayUse) ? event : { ...event, fields: hideChanges(event.fields, names.filter(mayUse)) }
+export function eventFor(event: AuditEvent, mayUse: (field: string) => boolean): ShownEvent {
+  const { kind, fields, widens } = event
+  const names = Object.keys(fields)
+  // Events without fields repeat what the change's intent says, whatever fields that had.
+  const judged = names.length > 0 || kind === null ? names : Object.keys(fieldsOf(kind))
+  if ([...names, ...judged].every(mayUse)) return event
+  return {
+    ...event,
+    fields: hideChanges(fields, names.filter(mayUse)),
+    widens: kind === null ? widens : widensFor(kind, judged, widens, mayUse),
+  }
 }
 
 /** Resources whose rules are remembered while a list is read. */
 const REMEMBERED = 10_000
 
 /** Shows events as the caller may see them. */
-function visibleTo(caller: Caller): (event: AuditEvent) => AuditEvent | undefined {
+function visibleTo(caller: Caller): (event: AuditEvent) => ShownEvent | undefined {
   const known = new Map<string, ((field: string) => boolean) | undefined>()
   return (event) => {
     const { kind, resource } = event
@@ -87,15 +101,24 @@ export const eventSchema = z
     kind: z.enum(['credential', 'role', 'permission']).nullable(),
     resource: z.string().nullable(),
     fields: z.record(z.string(), z.any()),
-    widens: z.boolean(),
+    widens: widensSchema,
     reason: z.string().nullable(),
     requestId: z.string().nullable(),
     outcome: z.enum(outcomes).nullable(),
     upstream: z.any(),
-    refusal: z.object({ problem: z.string(), count: z.int() }).optional().openapi({
-      description:
-        'What a caller was refused with this key, and how often since the last such event. Address and resource are those of the first time.',
-    }),
+    refusal: z
+      .object({
+        problem: z.string(),
+        count: z.int(),
+        subjects: z.array(z.string()).optional(),
+        subjectCount: z.int().optional(),
+      })
+      .optional()
+      .openapi({
+        description:
+          `What a caller was refused, and how often since the last such event. Key, address and resource are those of the first time. ` +
+          `Where several keys or tokens were used, \`subjects\` has the first eight as \`actor.key\` spells them, and \`subjectCount\` how many there were; ${SUBJECTS_COUNTED} stands for as many or more.`,
+      }),
     previous: z.string(),
     hash: z.string().openapi({
       description: 'SHA-256 of `previous` and the RFC 8785 form of the other members, in lower-case hex.',

@@ -3,6 +3,7 @@ import { allowedFields, type Caller, isVisible, mayDo, mayHear, mayUse } from '.
 import type { Config } from '../config.ts'
 import type { Actor } from '../connection.ts'
 import { deny } from '../denial.ts'
+import { HIDDEN } from '../hidden.ts'
 import type { History } from '../history.ts'
 import type { ChangeRecord, ChangeState } from '../ledger/ledger.ts'
 import type { Log } from '../log.ts'
@@ -138,9 +139,11 @@ async function tell(
   const story = await history.story(connection, record.id)
   if (!story) return SILENT
   const events = story.map((event) => eventFor(event, mayRead))
-  const body = { ...present(record), events }
-  return ok(new Response(JSON.stringify(body), { headers: { 'content-type': 'application/json' } }))
+  return ok(json({ ...present(record), events }))
 }
+
+const json = (value: unknown): Response =>
+  new Response(JSON.stringify(value), { headers: { 'content-type': 'application/json' } })
 
 async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise<Result<Response>> {
   const { caller, segment: id, request, requestId, address } = context
@@ -168,11 +171,21 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   if (!resolved.ok) return resolved
   const asked = { change: id, connections: [connection], limit: 1, except: [], touches: () => true }
   const [record] = (await parts.history.changes(asked)).rows
-  return record ? tell(parts, caller, record) : SILENT
+  if (!record) return SILENT
+  if (mayDo(caller, 'read', kind, resource)) return tell(parts, caller, record)
+  // Whoever settles a change need not learn who made it, nor what it was.
+  return ok(json({ ...present(record), actor: HIDDEN }))
 }
 
 export function changeOperations(parts: ChangeRouteParts): Operation[] {
   const whole = changeSchema.extend({ events: z.array(eventSchema) }).openapi('ChangeStory')
+  const settled = changeSchema
+    .extend({
+      events: z.array(eventSchema).optional().openapi({
+        description: 'Absent where the caller may not read the resource; `actor` is `[hidden]` then.',
+      }),
+    })
+    .openapi('SettledChange')
   const id = {
     description: 'A change id (UUIDv7).',
     examples: { change: { value: '01979d3e-5b1a-7c3e-9f00-0123456789ab' } },
@@ -221,7 +234,7 @@ export function changeOperations(parts: ChangeRouteParts): Operation[] {
         },
       },
       success: {
-        200: { description: 'The settled change.', content: { 'application/json': { schema: whole } } },
+        200: { description: 'The settled change.', content: { 'application/json': { schema: settled } } },
       },
       problems: [
         'not-found',

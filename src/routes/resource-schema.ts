@@ -121,6 +121,11 @@ export function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
     .openapi(title(kind), { description: 'A field that the caller may not read is `[hidden]`.' })
 }
 
+export const widensSchema = z.union([z.boolean(), z.literal('[hidden]')]).openapi({
+  description:
+    'Whether access is given that was not there before; `[hidden]` where a changed field decides that and the caller may not read it.',
+})
+
 const fieldChange = z
   .object({
     action: z.enum(['set', 'clear']),
@@ -155,7 +160,7 @@ export const planSchema = z
         .nullable(),
       fields: fieldChanges,
       changed: z.boolean(),
-      widens: z.boolean(),
+      widens: widensSchema,
       warnings: z.array(z.string()),
     }),
   })
@@ -167,9 +172,7 @@ export const changeSchema = (kind: Kind, resource: z.ZodType): z.ZodType =>
       changeId: z.uuid(),
       outcome: z.literal('applied'),
       changed: z.boolean(),
-      widens: z
-        .boolean()
-        .openapi({ description: 'True when the change gives access that was not there before.' }),
+      widens: widensSchema,
       [kind]: resource,
       fields: fieldChanges,
       verified: z.boolean().optional().openapi({

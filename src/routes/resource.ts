@@ -190,6 +190,7 @@ const ofChanges: readonly ProblemSlug[] = [
   'request-in-progress',
   'superseded',
   'idempotency-key-reused',
+  'idempotency-key-blocked',
   'upstream-conflict',
   'self-lockout',
   'precondition-failed',

@@ -45,7 +45,10 @@ export function translate(
     plan(body, before, mode = 'merge') {
       const current = before && resultOf(translation.read(answer(200, before)))
       const sent = accepted(kind, spec.fields, body)
-      const merged = merge(kind, sent, current?.values as AnyValues | undefined, mode)
+      const merged = merge(kind, sent, current?.values as AnyValues | undefined, {
+        mode,
+        readable: Object.keys(spec.fields),
+      })
       if (!merged.ok) throw new TypeError(merged.problem.detail)
       return spec.plan(ref, merged.value.desired as Values<Kind>, current)
     },

@@ -147,7 +147,7 @@ async function unknownIn<T>(work: () => Promise<T>): Promise<{ done: T; counted:
 const CHALLENGE = 'Bearer realm="credential-gateway"'
 const BAD_BEARER = `${CHALLENGE}, error="invalid_token"`
 
-/** The refusals of known callers that have to be in the audit, by connection, caller, key and problem. */
+/** The refusals of known callers that have to be in the audit, by connection, caller and problem. */
 const owed = new Map<string, { count: number; again: () => Promise<Arrived> }>()
 
 /** Known callers are audited: under the connection of what they asked for, else under the gateway itself. */
@@ -160,8 +160,7 @@ async function expectDenied(
   const { status, slug, challenge, early } = refused
   for (const request of cells) {
     const connection = (early ? undefined : request.target?.connection) ?? '_gateway'
-    const [, key = ''] = /cgw_([a-z0-9]+)_/.exec(JSON.stringify(headers)) ?? []
-    const name = [connection, caller, key, slug].join(' ')
+    const name = [connection, caller, slug].join(' ')
     const again = () => arrive(request, headers)
     owed.set(name, { count: (owed.get(name)?.count ?? 0) + 1, again })
   }
@@ -410,7 +409,7 @@ test('the same requests of a caller that may are answered, and HEAD as GET', asy
 describe('in the audit', () => {
   afterAll(() => void vi.useRealTimers())
 
-  test('every refusal of a known caller is counted, folded by connection, caller, key and problem', async () => {
+  test('every refusal of a known caller is counted, folded by connection, caller and problem', async () => {
     vi.useFakeTimers({ toFake: ['Date'] })
     // After the minute one more of each tells how many there were, or the gateway itself has just told of those before it.
     vi.setSystemTime(Date.now() + 61_000)
@@ -420,7 +419,7 @@ describe('in the audit', () => {
       const { body } = await get('/audit?limit=1000')
       const refused: Json[] = body.data.filter(({ type }: Json) => type === 'refused')
       const found = Map.groupBy(refused, ({ connection, actor, refusal: { problem } }) =>
-        [connection, actor.caller, actor.key.startsWith('jwt:') ? '' : actor.key, problem].join(' '),
+        [connection, actor.caller, problem].join(' '),
       )
       const firstAndAll = (events: Json[]): number[] => [
         events.at(-1).refusal.count,

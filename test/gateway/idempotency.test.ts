@@ -81,6 +81,37 @@ describe('the same key again', () => {
     expect(await appliedTo(providers().discue, id)).toBe(1)
   })
 
+  test('with other bodies is blocked after five guesses, which are in the audit, and other keys are not', async () => {
+    const { id } = await mintApinizer()
+    const [key, path] = [freshId(), `/credentials/${id}`]
+    const body = { secret: 'right' }
+    const first = await put(path, body, withKey(key))
+    const guesses = await Promise.all(
+      Array.from({ length: 5 }, async (_, n) => put(path, { secret: `wrong ${n}` }, withKey(key))),
+    )
+    const answered = guesses.filter(({ status }) => status === 422)
+    // Those that came while another was looked at were told so, and have learned nothing.
+    for (const { status } of guesses) expect([409, 422]).toContain(status)
+    for (let n = answered.length; n < 5; n++) {
+      const guess = await put(path, { secret: `wrong again ${n}` }, withKey(key))
+      expect(problem(guess)).toEqual([422, '/problems/idempotency-key-reused'])
+    }
+    for (const tried of [{ secret: 'wrong' }, body, body]) {
+      const blocked = await put(path, tried, withKey(key))
+      expect(problem(blocked)).toEqual([409, '/problems/idempotency-key-blocked'])
+      const wait = Number(blocked.headers.get('retry-after'))
+      expect(wait).toBeGreaterThan(3500)
+      expect(wait).toBeLessThanOrEqual(3600)
+      expect(blocked.body.changeId).toBeUndefined()
+    }
+    expect((await put(path, body, withKey(freshId()))).body.changeId).not.toBe(first.body.changeId)
+    const refused = (await eventsOf(id)).filter(({ type }) => type === 'refused')
+    expect(refused.map(({ refusal }) => refusal)).toEqual([
+      { problem: 'idempotency-key-reused', count: 1 },
+      { problem: 'idempotency-key-blocked', count: 1 },
+    ])
+  })
+
   test('is another key for another resource, kind or caller', async () => {
     const key = freshId()
     const [one, two] = [await mintDiscue(), await mintDiscue()]

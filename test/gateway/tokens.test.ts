@@ -12,7 +12,7 @@ import {
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
 import { keys as apiKeys } from '../configuration.ts'
 import { differences } from '../differences.ts'
-import { type Answer, eventsOf, get, mintApinizer, put } from '../gateway-calls.ts'
+import { type Answer, eventsOf, freshId, get, mintApinizer, put } from '../gateway-calls.ts'
 import type { IssuerState } from '../token-issuer.ts'
 
 useGateway()
@@ -142,8 +142,37 @@ describe('a token', () => {
     expect(JSON.stringify(intent)).not.toContain(headers.authorization.slice(-40))
   })
 
+  test('of one subject never opens what another has stored under the same Idempotency-Key', async () => {
+    const [{ id }, key] = [await mintApinizer(), freshId()]
+    const path = `/credentials/${id}`
+    const as = async (sub: string) => ({
+      key: null,
+      headers: {
+        authorization: `Bearer ${await make('people', usual, { claims: { sub } })}`,
+        'idempotency-key': key,
+      },
+    })
+    const body = { secret: 'a password' }
+    const first = await put(path, body, await as('alice'))
+    const subjects = ['bob', 'alicf', 'älice', 'ölice', `${'x'.repeat(200)}1`, `${'x'.repeat(200)}2`]
+    for (const subject of subjects) {
+      const other = await put(path, { secret: 'a guess' }, await as(subject))
+      expect([subject, other.status, other.headers.get('idempotency-replayed')]).toEqual([subject, 200, null])
+      expect(other.body.changeId).not.toBe(first.body.changeId)
+    }
+    const again = await put(path, body, await as('alice'))
+    expect([again.headers.get('idempotency-replayed'), again.body.changeId]).toEqual([
+      'true',
+      first.body.changeId,
+    ])
+  })
+
   test.each([
-    ['a long and unclean one', { sub: `ä\n${'x'.repeat(300)}` }, `jwt:??${'x'.repeat(126)}`],
+    [
+      'a long and unclean one',
+      { sub: `ä\n${'x'.repeat(300)}` },
+      expect.stringMatching(/^jwt:\?\?x{109}#[\w-]{16}$/),
+    ],
     ['that of a service', { sub: '', common_name: 'robot.access' }, 'jwt:robot.access'],
     ['none', { sub: undefined }, 'jwt:'],
   ])('with a subject, %s, is bounded in the audit', async (_, claims, key) => {

@@ -13,6 +13,7 @@ const UNWRITABLE = { name: 1n }
 
 const scopeOf = (key: string) => ({
   caller: 'billing',
+  subject: '',
   kind: 'credential' as const,
   resource: 'main:abc',
   key,

@@ -12,6 +12,7 @@ const MINUTE = 60 * 1000
 const fingerprint = 'hmac-sha256:1:abc'
 const scopeOf = (subject: Subject, name = 'key'): KeyScope => ({
   caller: 'billing',
+  subject: '',
   kind: 'credential',
   resource: `main:${subject.connection}`,
   key: `${name} ✓`,
@@ -44,7 +45,13 @@ export function keys(onLedger: OnLedger): void {
       const scope = scopeOf(subject)
       const { changeId } = await reserving(subject)
       expect(ledger.reservedKey(scope)).toEqual({ changeId, fingerprint, answer: null })
-      const others = { caller: 'other', kind: 'role', resource: `${scope.resource}:b`, key: 'key' } as const
+      const others = {
+        caller: 'other',
+        subject: 'jwt:a',
+        kind: 'role',
+        resource: `${scope.resource}:b`,
+        key: 'key',
+      } as const
       for (const [member, other] of Object.entries(others))
         expect(ledger.reservedKey({ ...scope, [member]: other }), member).toBeUndefined()
     }),
@@ -114,6 +121,38 @@ export function keys(onLedger: OnLedger): void {
       await subject.end(intent, outcome)
       expect(expiryOf(subject, intent)).toBeNull()
     })(),
+  )
+
+  test(
+    'until it came with another request five times within an hour; then not before the hour is over',
+    onLedger(async (subject) => {
+      const { ledger, db } = subject
+      const scope = scopeOf(subject)
+      const { changeId } = await reserving(subject)
+      const other = scopeOf(subject, 'other')
+      await reserving(subject, other)
+      const blocked = () => ledger.reservedKey(scope)?.blockedUntil
+      const later = (by: number) =>
+        db
+          .update(idempotency)
+          .set({ mismatchedSince: sql`${idempotency.mismatchedSince} - ${by}` })
+          .where(eq(idempotency.changeId, changeId ?? ''))
+          .run()
+      for (let n = 0; n < 4; n++) await ledger.countMismatch(scope)
+      expect(blocked()).toBeUndefined()
+      const from = Date.now()
+      await ledger.countMismatch(scope)
+      expect(blocked()).toBeLessThanOrEqual(from + 60 * MINUTE)
+      expect(ledger.reservedKey(other)?.blockedUntil).toBeUndefined()
+      later(59 * MINUTE)
+      expect(blocked()).toBeGreaterThan(Date.now())
+      later(MINUTE)
+      expect(blocked()).toBeUndefined()
+      for (let n = 0; n < 4; n++) await ledger.countMismatch(scope)
+      expect(blocked()).toBeUndefined()
+      await ledger.countMismatch(scope)
+      expect(blocked()).toBeGreaterThan(Date.now() + 59 * MINUTE)
+    }),
   )
 
   test(

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { FOLD_MS, type RefusedAttempt } from '../../src/ledger/refusals.ts'
+import { FOLD_MS, type RefusedAttempt, SUBJECTS_COUNTED } from '../../src/ledger/refusals.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const attempt = (resource: string, more: Partial<RefusedAttempt> = {}): RefusedAttempt => ({
@@ -78,7 +78,40 @@ export function refusals(onLedger: OnLedger): void {
   )
 
   test(
-    'apart for every caller, key, problem and connection',
+    'of a caller together, whatever keys and subjects it came with, and with up to eight of them',
+    onLedger(async (subject) => {
+      const { ledger, connection } = subject
+      const as = (key: string) => attempt('c:1', { actor: { ...attempt('c:1').actor, key } })
+      const refusalsTold = () =>
+        ledger
+          .events({ connections: [connection], limit: 10 })
+          .rows.toReversed()
+          .map(({ refusal }) => refusal)
+      for (let n = 0; n < 200; n++) await ledger.refuse(connection, as(`jwt:${n}`))
+      for (let n = 1; n < 200; n++) await ledger.refuse(connection, as(`jwt:${n}`))
+      aMinuteLater(subject)
+      await ledger.flushRefusals()
+      expect(refusalsTold()).toEqual([
+        { problem: 'forbidden', count: 1 },
+        {
+          problem: 'forbidden',
+          count: 398,
+          subjects: Array.from({ length: 8 }, (_, n) => `jwt:${n + 1}`),
+          subjectCount: 199,
+        },
+      ])
+      for (let n = 0; n < SUBJECTS_COUNTED + 5; n++) await ledger.refuse(connection, as(`jwt:${n}`))
+      aMinuteLater(subject)
+      await ledger.refuse(connection, as('jwt:last'))
+      expect(refusalsTold()[2]).toMatchObject({
+        count: SUBJECTS_COUNTED + 6,
+        subjectCount: SUBJECTS_COUNTED,
+      })
+    }),
+  )
+
+  test(
+    'apart for every caller, problem and connection',
     onLedger(async (subject) => {
       const { ledger, connection } = subject
       const other = { ...attempt('c:1').actor, caller: 'other' }
@@ -92,7 +125,6 @@ export function refusals(onLedger: OnLedger): void {
       expect(told(subject).map(([, caller, , problem]) => [caller, problem])).toEqual([
         ['billing', 'forbidden'],
         ['billing', 'not-found'],
-        ['other', 'forbidden'],
         ['other', 'forbidden'],
       ])
     }),

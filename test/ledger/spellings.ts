@@ -38,14 +38,18 @@ export function spellings(onLedger: OnLedger): void {
           sql`INSERT INTO resources (kind, resource, applied) VALUES ('credential', ${encoded}, '{"a":"%41"}')`,
         )
         run(
-          sql`INSERT INTO idempotency VALUES ('billing', 'credential', ${encoded}, 'with answer', ${id}, 'f', ${answer}, NULL)`,
+          sql`INSERT INTO idempotency (caller, kind, resource, key, change_id, fingerprint, answer, expires_at) VALUES ('billing', 'credential', ${encoded}, 'with answer', ${id}, 'f', ${answer}, NULL)`,
         )
         run(
-          sql`INSERT INTO idempotency VALUES ('billing', 'credential', ${encoded}, 'without', ${`${id}-2`}, 'f', NULL, NULL)`,
+          sql`INSERT INTO idempotency (caller, kind, resource, key, change_id, fingerprint, answer, expires_at) VALUES ('billing', 'credential', ${encoded}, 'without', ${`${id}-2`}, 'f', NULL, NULL)`,
         )
-        run(sql`INSERT INTO refusals VALUES (${connection}, ${id}, 'k', 'forbidden', 0, 1, ${first})`)
+        run(
+          sql`INSERT INTO refusals (connection, caller, problem, since, count, first) VALUES (${connection}, ${id}, 'forbidden', 0, 1, ${first})`,
+        )
       }
-      run(sql`INSERT INTO refusals VALUES (${connection}, 'none', 'k', 'forbidden', 0, 0, NULL)`)
+      run(
+        sql`INSERT INTO refusals (connection, caller, problem, since, count, first) VALUES (${connection}, 'none', 'forbidden', 0, 0, NULL)`,
+      )
       for (const statement of migration.split('--> statement-breakpoint')) run(sql.raw(statement))
 
       for (const [index, { plain }] of ids.entries()) {
@@ -53,7 +57,7 @@ export function spellings(onLedger: OnLedger): void {
         expect(ledger.change(id)?.resource).toBe(plain)
         expect(ledger.open(connection, 'credential', plain)).toEqual([id])
         expect(ledger.resource('credential', plain).applied).toEqual({ a: '%41' })
-        const scope = { caller: 'billing', kind: 'credential' as const, resource: plain }
+        const scope = { caller: 'billing', subject: '', kind: 'credential' as const, resource: plain }
         expect(ledger.reservedKey({ ...scope, key: 'with answer' })?.answer).toEqual({
           reply: { resource: { id: plain, rate: 1.5 }, note: '100 %25' },
         })

@@ -164,7 +164,7 @@ test('open changes and their keys go on, by what they were to alter', async () =
 
   const database = openDatabase(sqlite.name)
   const ledger = openLedger(database.db, database.commit)
-  const scope = { caller: 'billing', kind: 'role' as const, resource: 'a:x' }
+  const scope = { caller: 'billing', subject: '', kind: 'role' as const, resource: 'a:x' }
   expect(ledger.reservedKey({ ...scope, key: 'key-c1' })).toMatchObject({ changeId: 'c1', answer: null })
   expect(ledger.open('a', 'role', 'a:x').toSorted()).toEqual(['c1', 'c2'])
   expect(ledger.resource('role', 'a:x')).toEqual({ applied: { name: 'Before' }, secretChanges: 3 })
@@ -471,7 +471,7 @@ test('ids that were percent-encoded become plain text, and what was written unde
     ])
 
     // What was counted of refusals before is told by the plain id.
-    const refusals = async () => (await send('GET', '/audit?type=refused&connection=apinizer')).body.data
+    const refusals = async () => (await send('GET', '/audit?type=refused&actor=reader')).body.data
     await expect
       .poll(refusals, { timeout: 15_000 })
       .toMatchObject([{ resource: plain, refusal: { count: 2 } }])
@@ -507,3 +507,47 @@ test('ids that were percent-encoded become plain text, and what was written unde
     }
   }
 }, 60_000)
+
+test('a key of a token’s subject is that subject’s, and what was refused to a caller’s keys is counted together', async () => {
+  const sqlite = openedAfter(7)
+  const [alice, admin] = ['jwt:alice', 'admin'].map((key, index) => {
+    const draft = draftOf({ actor: { caller: 'people', key, address: null }, changeId: idOf(START, index) })
+    const unhashed = {
+      ...draft,
+      id: idAt((START + index) * 1024),
+      connection: 'a',
+      seq: index + 1,
+      at: new Date(START + index).toISOString(),
+      previous: GENESIS,
+    }
+    return { ...unhashed, hash: hashOf(unhashed) }
+  })
+  if (!alice || !admin) throw new TypeError('there are two events')
+  store(sqlite, [alice, { ...admin, previous: alice.hash }], [])
+  const insert = (table: string, ...values: unknown[]) =>
+    sqlite.prepare(`INSERT INTO ${table} VALUES (${values.map(() => '?').join(', ')})`).run(...values)
+  for (const { changeId, actor } of [alice, admin])
+    insert('idempotency', 'people', 'credential', 'a:x', `of ${actor?.key}`, changeId, 'f', null, null)
+  const attempt = { actor: alice.actor, problem: 'forbidden', alias: null, kind: null, resource: null }
+  const first = JSON.stringify({ ...attempt, requestId: 'r' })
+  for (const [key, count] of Object.entries({ 'jwt:alice': 2, 'jwt:bob': 3, 'jwt:quiet': 0 }))
+    insert('refusals', 'a', 'people', key, 'forbidden', START, count, count > 0 ? first : null)
+  sqlite.close()
+
+  const database = openDatabase(sqlite.name)
+  const ledger = openLedger(database.db, database.commit)
+  const found = (subject: string, key: string) =>
+    ledger.reservedKey({ caller: 'people', subject, kind: 'credential', resource: 'a:x', key })?.changeId
+  expect(found('jwt:alice', 'of jwt:alice')).toBe(alice.changeId)
+  expect(found('', 'of admin')).toBe(admin.changeId)
+  expect([found('jwt:bob', 'of jwt:alice'), found('', 'of jwt:alice')]).toEqual([undefined, undefined])
+  await ledger.flushRefusals()
+  const { refusal } = ledger.events({ connections: ['a'], type: 'refused', limit: 5 }).rows[0] ?? {}
+  expect({ ...refusal, subjects: refusal?.subjects?.toSorted() }).toEqual({
+    problem: 'forbidden',
+    count: 5,
+    subjects: ['jwt:alice', 'jwt:bob'],
+    subjectCount: 2,
+  })
+  database.close()
+})

@@ -321,7 +321,14 @@ async function age(connection: string, path: string): Promise<void> {
         requestId: null,
         upstream: {},
       }
-      const reserve = { caller: 'admin', kind, resource: id, key: changeId, fingerprint: changeId }
+      const reserve = {
+        caller: 'admin',
+        subject: '',
+        kind,
+        resource: id,
+        key: changeId,
+        fingerprint: changeId,
+      }
       await ledger.append({ connection, draft: { ...draft, type: 'intent', outcome: null }, reserve })
       const outcome = made % 4 < 2 ? 'applied' : 'rejected'
       await ledger.append({ connection, draft: { ...draft, type: 'outcome', outcome }, answer: {} })

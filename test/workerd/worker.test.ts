@@ -215,7 +215,13 @@ describe('an object', () => {
     await runInDurableObject(env.CONNECTIONS.getByName('apinizer'), async (_, { storage }) => {
       const db = drizzle(storage, { schema })
       const ledger = openLedger(db, async (write) => db.transaction(write))
-      const scope = { caller: 'admin', kind: 'credential' as const, resource: encoded, key: 'kept' }
+      const scope = {
+        caller: 'admin',
+        subject: '',
+        kind: 'credential' as const,
+        resource: encoded,
+        key: 'kept',
+      }
       await ledger.append({
         connection: 'apinizer',
         draft,
