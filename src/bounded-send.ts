@@ -21,24 +21,30 @@ const NO_SLOT = heldBack(
   'too many requests to the provider are under way',
 )
 
+/** Takes a place of each, in their order; gives what gives them back. */
+async function acquireAll(slots: readonly Semaphore[]): Promise<() => void> {
+  const held: (() => void)[] = []
+  for (const one of slots) held.push((await one.acquire())[1])
+  return () => held.forEach((release) => release())
+}
+
 /**
- * At most as many requests under way as there are slots; the others wait here. A runtime that runs out of connections
+ * At most as many requests under way as there are slots of each of these; the others wait here. A runtime that runs out of connections
  * makes a request wait where nobody can tell whether it was sent; one that waited here in vain was not.
  */
-export function boundSend(send: Send, slots: Semaphore): SendInTurn {
+export function boundSend(send: Send, ...slots: readonly Semaphore[]): SendInTurn {
   let waiting = 0
   return async (request, deadline) => {
     if (waiting >= WAITING) return NO_SLOT
     const patience = deadline.part(WAITING_SHARE)
-    const slot = slots.acquire()
+    const slot = acquireAll(slots)
     waiting += 1
-    const held = await patience.within(slot)
+    const release = await patience.within(slot)
     waiting -= 1
-    if (!held || patience.remainingMs() === 0) {
-      void slot.then(([, release]) => release())
+    if (!release || patience.remainingMs() === 0) {
+      void slot.then((late) => late())
       return NO_SLOT
     }
-    const [, release] = held
     try {
       return await send({ ...request, timeoutMs: deadline.remainingMs() * ATTEMPT_SHARE })
     } finally {

@@ -22,7 +22,8 @@ export interface Breaker {
   guard(send: Send): Send
 }
 
-export function createBreaker(connection: string, log: Log): Breaker {
+/** @param of Whose requests it judges: `changes` or `lookups`. */
+export function createBreaker(connection: string, of: string, log: Log): Breaker {
   /** On the monotonic clock. */
   let pausedUntil = 0
   // The library asks the wall clock, and one that is set back would keep the circuit open: it is given no other choice.
@@ -43,9 +44,9 @@ export function createBreaker(connection: string, log: Log): Breaker {
   let breaks = 0
   policy.onBreak(() => {
     breaks += 1
-    log.warn('provider down', { connection })
+    log.warn('provider down', { connection, of })
   })
-  policy.onReset(() => log.info('provider up again', { connection }))
+  policy.onReset(() => log.info('provider up again', { connection, of }))
 
   function refusal(): HeldBack | undefined {
     if (policy.state === CircuitState.Closed) return undefined

@@ -1,8 +1,7 @@
-import type { Throttle } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
 import { Budget } from './budget.ts'
 import { type ConnectionConfig, type CountedKind, counterOf } from './config.ts'
-import { paceOf } from './pace.ts'
+import { type Pacing, paceOf } from './pace.ts'
 import { type Answer, heldBack } from './upstream.ts'
 
 /** The budget of each kind of requests of a connection. */
@@ -19,14 +18,18 @@ export function openBudgets(): (connection: ConnectionConfig) => BudgetOf {
   }
 }
 
-/** Lets each request go only when its budget has room for it, so that the provider need not refuse it. */
+/**
+ * Lets each request go only when its budget has room for it, so that the provider need not refuse it.
+ * @param areLookups Whether the requests belong to no change.
+ */
 export function sendWithin(
   budgetOf: (method: string) => Budget,
-  throttle: Throttle,
+  pacing: Pacing,
   send: SendInTurn,
+  areLookups = false,
 ): SendInTurn {
   return async (request, deadline) => {
-    const turn = await budgetOf(request.method).take(deadline)
+    const turn = await budgetOf(request.method).take(deadline, areLookups)
     if (typeof turn === 'number') {
       return heldBack('upstream-rate-limited', turn, true, 'the provider’s rate limit leaves no room in time')
     }
@@ -35,7 +38,7 @@ export function sendWithin(
       answer = await send(request, deadline)
       return answer
     } finally {
-      if (answer?.received) turn.end(true, paceOf(answer.response, throttle, Date.now()))
+      if (answer?.received) turn.end(true, paceOf(answer.response, pacing, Date.now()))
       else turn.end(answer?.sent ?? true)
     }
   }

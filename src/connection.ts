@@ -3,6 +3,7 @@ import type { Adapter, Registry } from './adapter.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import { boundSend } from './bounded-send.ts'
 import { createBreaker } from './breaker.ts'
+import { LOOKUP_SHARE } from './budget.ts'
 import { type BudgetOf, sendWithin } from './budgets.ts'
 import {
   change,
@@ -63,12 +64,12 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   const { registry, ledger, requestsAtOnce } = parts
   const adapter = registry[connection.provider]
   if (!adapter) throw new TypeError(`no adapter for ${connection.provider}`)
-  const exchange = createOwnExchange(connection, adapter, parts)
+  const exchanges = createExchanges(connection, adapter, parts)
   const running = new Set<Promise<unknown>>()
   const tools: ChangeTools = {
     connection,
     adapter,
-    exchange,
+    exchange: exchanges.changes,
     ledger,
     emergency: parts.emergency,
     isFull: parts.isFull,
@@ -86,7 +87,8 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
     const { spec, ref } = found.value
     const deadline = new Deadline(connection.deadlineMs)
     // For a provider that cannot be read the gateway answers with what that told last.
-    const told = spec.read && (await readBack(spec.read, ref, tools.exchange, deadline, request.traceparent))
+    const told =
+      spec.read && (await readBack(spec.read, ref, exchanges.lookups, deadline, request.traceparent))
     if (told && !told.ok) return told
     const record = ledger.resource(request.kind, request.address.id)
     const whole = view(tools, request, spec, (told?.value.values ?? {}) as AnyValues, record)
@@ -96,7 +98,8 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   return {
     read,
     async change(request) {
-      const work = change(tools, request)
+      // A plan changes nothing, so it waits with those who only look.
+      const work = change(request.dryRun ? { ...tools, exchange: exchanges.lookups } : tools, request)
       running.add(work)
       try {
         return await work
@@ -112,28 +115,48 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   }
 }
 
-/** The connection's way to its provider: what is down, or out of its budget, is not asked. */
-function createOwnExchange(
+/** How far a provider is believed that publishes no windows (seconds). */
+const LONGEST_WAIT = 60
+
+/**
+ * The connection's ways to its provider: what is down, or out of its budget, is not asked. Lookups, which belong to no change,
+ * have a breaker of their own and a share of budget and slots, so that whoever only reads never stops a change.
+ */
+function createExchanges(
   connection: ConnectionConfig,
   adapter: Adapter,
   { send, budgets, requestsAtOnce, ledger, log }: ActorParts,
-): Exchange {
-  const { throttle } = adapter
+): { changes: Exchange; lookups: Exchange } {
+  const windows = [connection.limits, adapter.limits].flatMap(({ writes, reads, tokens }) => [
+    ...writes,
+    ...reads,
+    ...tokens,
+  ])
+  const longest = Math.max(0, ...windows.map(({ seconds }) => seconds))
+  const pacing = { throttle: adapter.throttle, longestSeconds: longest || LONGEST_WAIT }
   const slots = new Semaphore(requestsAtOnce)
-  const breaker = createBreaker(connection.name, log)
   const budgetOf = budgets(connection)
   budgetOf('writes').restore(recentlySent(connection, ledger))
-
-  const toApi = sendWithin(
-    (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
-    throttle,
-    boundSend(breaker.guard(send), slots),
-  )
-  const toTokens = sendWithin(() => budgetOf('tokens'), throttle, boundSend(send, slots))
+  const toTokens = sendWithin(() => budgetOf('tokens'), pacing, boundSend(send, slots))
   const tokens = createTokens(connection, toTokens)
-  return createExchange(connection, adapter, tokens, async (request, deadline) => {
-    return breaker.refusal() ?? toApi(request, deadline)
-  })
+
+  const along = (of: 'changes' | 'lookups', ...slotsOf: Semaphore[]): Exchange => {
+    const breaker = createBreaker(connection.name, of, log)
+    const toApi = sendWithin(
+      (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
+      pacing,
+      boundSend(breaker.guard(send), ...slotsOf),
+      of === 'lookups',
+    )
+    return createExchange(
+      connection,
+      pacing,
+      tokens,
+      async (request, deadline) => breaker.refusal() ?? toApi(request, deadline),
+    )
+  }
+  const share = new Semaphore(Math.max(1, Math.floor(requestsAtOnce * LOOKUP_SHARE)))
+  return { changes: along('changes', slots), lookups: along('lookups', share, slots) }
 }
 
 /** How long ago each write had ended that the provider may still count. */

@@ -233,7 +233,9 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async takeRequest(caller: string, limit: Limit): Promise<Taken> {
     const { kv } = this.ctx.storage
     const key = `${LIMIT}${caller}`
-    const { window, taken } = take(kv.get(key) as Window | undefined, limit, Date.now())
+    const stored = kv.get(key)
+    // Earlier versions stored one count.
+    const { window, taken } = take(Array.isArray(stored) ? (stored as Window) : undefined, limit, Date.now())
     if (taken.allowed) kv.put(key, window)
     return taken
   }

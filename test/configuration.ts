@@ -178,6 +178,7 @@ export function configuration(urls: Sandbox['urls'], issuers?: string, limited?:
         clientSecret: { env: 'APINIZER_PASSWORD' },
       },
       'apinizer-spent': apinizer,
+      'apinizer-tight': { ...apinizer, limits: { reads: [{ requests: 8, seconds: 60 }] } },
       'apinizer-unverified': { ...apinizer, verifyWrites: false },
       'apinizer-readonly': { ...apinizer, token: { env: 'APINIZER_READONLY' } },
     },

@@ -1,5 +1,5 @@
 import { useGateway } from '#gateway'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { keys } from '../configuration.ts'
 import {
   type Answer,
@@ -123,6 +123,28 @@ describe('the limit of a caller', () => {
     const { headers } = await ask()
     expect(headers.get('retry-after')).toBe('1')
     await expect.poll(async () => (await ask()).status, { timeout: 5000, interval: 100 }).toBe(200)
+  })
+
+  test('slides: what came late in a window still counts in the next', async () => {
+    const ask = async () => (await get('/providers', { key: keys.brief })).status
+    vi.useFakeTimers({ toFake: ['Date'] })
+    try {
+      const start = Date.now() + 60_000
+      const asked: [number, number][] = [
+        [0, 200],
+        [950, 200],
+        [1050, 200],
+        [1100, 429],
+        [1940, 429],
+        [1980, 200],
+      ]
+      for (const [ms, status] of asked) {
+        vi.setSystemTime(start + ms)
+        expect([ms, await ask()]).toEqual([ms, status])
+      }
+    } finally {
+      vi.useRealTimers()
+    }
   })
 
   test('is nobody’s who has none', async () => {

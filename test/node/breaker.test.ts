@@ -23,6 +23,7 @@ function setUp() {
   const provider = { answer: (): Answer | Promise<Answer> => cut, sent: 0 }
   const breaker = createBreaker(
     'a',
+    'changes',
     openLog('error', () => {}),
   )
   const send = breaker.guard(async () => {

@@ -235,6 +235,63 @@ describe('a budget', () => {
   })
 })
 
+describe('lookups', () => {
+  const take = async (budget: Budget, isLookup: boolean, ms = 0) =>
+    typeof (await budget.take(new Deadline(ms), isLookup)) === 'object'
+
+  test('take their share of a window, and leave the rest to changes', async () => {
+    const budget = new Budget([{ requests: 8, seconds: 60 }])
+    const lookups = await Promise.all(Array.from({ length: 8 }, () => take(budget, true)))
+    expect(lookups.filter(Boolean)).toHaveLength(6)
+    const changes = await Promise.all(Array.from({ length: 8 }, () => take(budget, false)))
+    expect(changes.filter(Boolean)).toHaveLength(2)
+  })
+
+  test('have a whole window where nothing of it can be kept', async () => {
+    const budget = new Budget([{ requests: 1, seconds: 60 }])
+    expect(await take(budget, true)).toBe(true)
+  })
+
+  test('wait behind changes that came later, in a line of their own', async () => {
+    const budget = new Budget([{ requests: 4, seconds: 10 }])
+    for (let n = 0; n < 4; n++) {
+      const turn = await budget.take(new Deadline(0), n > 0)
+      if (typeof turn === 'object') turn.end(true)
+    }
+    const order: string[] = []
+    const wait = async (name: string, isLookup: boolean) => {
+      const turn = await budget.take(new Deadline(60_000), isLookup)
+      order.push(name)
+      if (typeof turn === 'object') turn.end(true)
+    }
+    const all = [wait('lookup', true), wait('change', false), wait('change', false)]
+    await pass(10_200)
+    await Promise.all(all)
+    expect(order).toEqual(['change', 'change', 'lookup'])
+  })
+
+  test('that fill their line do not fill that of changes', async () => {
+    const budget = new Budget([])
+    const first = await budget.take(new Deadline(0))
+    if (typeof first === 'object') first.end(true, { room: [], waitMs: 1000 })
+    const lookups = Array.from({ length: 600 }, () => take(budget, true, 60_000))
+    const change = take(budget, false, 60_000)
+    await pass(1000)
+    expect(await change).toBe(true)
+    expect((await Promise.all(lookups)).filter(Boolean)).toHaveLength(512)
+  })
+
+  test('leave a part of what the provider says is left', async () => {
+    const budget = new Budget([])
+    const first = await budget.take(new Deadline(0))
+    if (typeof first === 'object') first.end(true, { room: [{ remaining: 8, resetSeconds: 30 }] })
+    const lookups = await Promise.all(Array.from({ length: 8 }, () => take(budget, true)))
+    expect(lookups.filter(Boolean)).toHaveLength(6)
+    const changes = await Promise.all(Array.from({ length: 8 }, () => take(budget, false)))
+    expect(changes.filter(Boolean)).toHaveLength(2)
+  })
+})
+
 describe('what a provider tells', () => {
   const none: Pace = { room: [] }
   /** Sends one request that is told `pace`. */
@@ -250,14 +307,11 @@ describe('what a provider tells', () => {
     return 0
   }
 
-  test('with a 429 holds everybody back, a minute at the most', async () => {
+  test('with a 429 holds everybody back', async () => {
     const budget = new Budget([])
     await send(budget, { room: [], waitMs: 5000 })
     expect(await wait(budget)).toBe(5000)
     await pass(5000)
-    await send(budget, { room: [], waitMs: 3_600_000 })
-    expect(await wait(budget)).toBe(60_000)
-    await pass(60_000)
     expect(await wait(budget)).toBe(0)
   })
 

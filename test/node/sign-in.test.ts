@@ -53,7 +53,7 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
       answer(takes(credentials['Authorization']?.expose()) ? 200 : 401, {})
     const exchange = createExchange(
       connection as ConnectionConfig,
-      adapter as Adapter,
+      { throttle: (adapter as Adapter).throttle, longestSeconds: 60 },
       tokens,
       boundSend(provider, slots),
     )
