@@ -52,7 +52,11 @@ export class Budget {
   /** One for each policy that the provider tells of. Each is charged with every request that runs. */
   #told: Told[] = []
 
-  constructor(allowances: readonly Allowance[]) {
+  /** What the provider says holds everybody back for at most so long; then the next request finds out anew. Milliseconds. */
+  readonly #longestHold: number
+
+  constructor(allowances: readonly Allowance[], longestHoldSeconds = 60) {
+    this.#longestHold = longestHoldSeconds * 1000
     this.#windows = allowances.map((allowance) => new SlidingWindow(allowance))
     this.#shares = allowances.map(({ requests, seconds }) => {
       const share = Math.max(1, Math.floor(requests * LOOKUP_SHARE))
@@ -156,14 +160,14 @@ export class Budget {
   /** @param uncounted Requests that the provider may not have counted when it answered. */
   #learn(now: number, { waitMs = 0, room }: Pace, marks: [SlidingWindow, Mark][], uncounted: number): void {
     this.#told = this.#told.filter(({ until }) => until > now)
-    if (waitMs > 0) this.#heldUntil = Math.max(this.#heldUntil, now + waitMs)
+    if (waitMs > 0) this.#heldUntil = Math.max(this.#heldUntil, now + Math.min(waitMs, this.#longestHold))
     for (const told of room) {
       if ('windowSeconds' in told) {
         for (const [window, mark] of marks)
           if (window.seconds === told.windowSeconds) window.learn(now, mark, told.remaining)
         continue
       }
-      const until = now + told.resetSeconds * 1000
+      const until = now + Math.min(told.resetSeconds * 1000, this.#longestHold)
       const left = told.remaining - uncounted
       // Told twice of one reset, the lower word holds. What is kept is apart by so much, so it is never very much.
       const known = this.#told.find((other) => Math.abs(until - other.until) < SAME_RESET)

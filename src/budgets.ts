@@ -1,18 +1,25 @@
+import type { Throttle } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
 import { Budget } from './budget.ts'
 import { type ConnectionConfig, type CountedKind, counterOf } from './config.ts'
-import { type Pacing, paceOf } from './pace.ts'
+import { paceOf } from './pace.ts'
 import { type Answer, heldBack } from './upstream.ts'
 
 /** The budget of each kind of requests of a connection. */
 export type BudgetOf = (kind: CountedKind) => Budget
+
+/** The longest of all windows (seconds), or a minute where there are none. */
+function longestWindow({ limits: { writes, reads, tokens } }: ConnectionConfig): number {
+  const windows = [...writes, ...reads, ...tokens].map(({ seconds }) => seconds)
+  return windows.length > 0 ? Math.max(...windows) : 60
+}
 
 /** The budgets of a process, where connections to a provider that counts by address share theirs, or of one object. */
 export function openBudgets(): (connection: ConnectionConfig) => BudgetOf {
   const budgets = new Map<string, Budget>()
   return (connection) => (kind) => {
     const counter = counterOf(connection, kind)
-    const budget = budgets.get(counter) ?? new Budget(connection.limits[kind])
+    const budget = budgets.get(counter) ?? new Budget(connection.limits[kind], longestWindow(connection))
     budgets.set(counter, budget)
     return budget
   }
@@ -24,7 +31,7 @@ export function openBudgets(): (connection: ConnectionConfig) => BudgetOf {
  */
 export function sendWithin(
   budgetOf: (method: string) => Budget,
-  pacing: Pacing,
+  throttle: Throttle,
   send: SendInTurn,
   areLookups = false,
 ): SendInTurn {
@@ -38,7 +45,7 @@ export function sendWithin(
       answer = await send(request, deadline)
       return answer
     } finally {
-      if (answer?.received) turn.end(true, paceOf(answer.response, pacing, Date.now()))
+      if (answer?.received) turn.end(true, paceOf(answer.response, throttle, Date.now()))
       else turn.end(answer?.sent ?? true)
     }
   }

@@ -115,9 +115,6 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   }
 }
 
-/** How far a provider is believed that publishes no windows (seconds). */
-const LONGEST_WAIT = 60
-
 /**
  * The connection's ways to its provider: what is down, or out of its budget, is not asked. Lookups, which belong to no change,
  * have a breaker of their own and a share of budget and slots, so that whoever only reads never stops a change.
@@ -127,30 +124,24 @@ function createExchanges(
   adapter: Adapter,
   { send, budgets, requestsAtOnce, ledger, log }: ActorParts,
 ): { changes: Exchange; lookups: Exchange } {
-  const windows = [connection.limits, adapter.limits].flatMap(({ writes, reads, tokens }) => [
-    ...writes,
-    ...reads,
-    ...tokens,
-  ])
-  const longest = Math.max(0, ...windows.map(({ seconds }) => seconds))
-  const pacing = { throttle: adapter.throttle, longestSeconds: longest || LONGEST_WAIT }
+  const { throttle } = adapter
   const slots = new Semaphore(requestsAtOnce)
   const budgetOf = budgets(connection)
   budgetOf('writes').restore(recentlySent(connection, ledger))
-  const toTokens = sendWithin(() => budgetOf('tokens'), pacing, boundSend(send, slots))
+  const toTokens = sendWithin(() => budgetOf('tokens'), throttle, boundSend(send, slots))
   const tokens = createTokens(connection, toTokens)
 
   const along = (of: 'changes' | 'lookups', ...slotsOf: Semaphore[]): Exchange => {
     const breaker = createBreaker(connection.name, of, log)
     const toApi = sendWithin(
       (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
-      pacing,
+      throttle,
       boundSend(breaker.guard(send), ...slotsOf),
       of === 'lookups',
     )
     return createExchange(
       connection,
-      pacing,
+      adapter,
       tokens,
       async (request, deadline) => breaker.refusal() ?? toApi(request, deadline),
     )

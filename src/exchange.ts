@@ -1,8 +1,8 @@
-import type { Refusal, UpstreamRequest, UpstreamResponse } from './adapter.ts'
+import type { Adapter, Refusal, UpstreamRequest, UpstreamResponse } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
 import type { ConnectionConfig } from './config.ts'
 import type { Deadline } from './deadline.ts'
-import { type Pacing, paceOf } from './pace.ts'
+import { paceOf } from './pace.ts'
 import type { Secret } from './secret.ts'
 import type { Tokens } from './token.ts'
 import type { Answer, HeldBack } from './upstream.ts'
@@ -37,7 +37,7 @@ const EDGE_UNREACHED = new Set([521, 523, 525, 526, 530])
 /** One authenticated request to a provider and its classification; a stale token is renewed once. */
 export function createExchange(
   connection: ConnectionConfig,
-  pacing: Pacing,
+  adapter: Adapter,
   tokens: Tokens,
   send: SendInTurn,
 ): Exchange {
@@ -51,7 +51,7 @@ export function createExchange(
     const { status } = response
     if (EDGE_UNREACHED.has(status))
       return { kind: 'not_sent', detail: `the provider’s edge answered ${status}` }
-    const { waitMs } = paceOf(response, pacing, Date.now())
+    const { waitMs } = paceOf(response, adapter.throttle, Date.now())
     if (waitMs !== undefined) return { kind: 'throttled', status, waitMs }
     if (status === 501 || (status >= 300 && status < 400)) {
       const detail =

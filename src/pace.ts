@@ -10,18 +10,14 @@ export interface Pace {
 /** How much may still come: until a reset, or within a window of so many seconds. */
 export type Room = { remaining: number } & ({ resetSeconds: number } | { windowSeconds: number })
 
-/** How a provider speaks of its patience, and how far it is believed. */
-export interface Pacing {
-  throttle: Throttle
-  /** The longest window that it publishes: a longer wait is a fault or an attack, and the next request finds out anew. */
-  longestSeconds: number
-}
+/** A `Retry-After` beyond this is cut down to it (seconds). */
+const LONGEST_WAIT = 3600
 
 /** Seconds; undefined where it is absent, in the past, or no time at all (RFC 9110 §10.2.3). */
 function retryAfter(text: string | undefined, now: number): number | undefined {
   if (text === undefined) return undefined
   const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - now) / 1000
-  return seconds >= 0 ? seconds : undefined
+  return seconds >= 0 ? Math.min(seconds, LONGEST_WAIT) : undefined
 }
 
 const count = (text: string | undefined): number | undefined =>
@@ -45,15 +41,13 @@ const fromNow = (seconds: number, now: number): number => (seconds > 1e9 ? secon
 /** @param now Epoch milliseconds, for the times that headers give. */
 export function paceOf(
   { status, headers }: UpstreamResponse,
-  { throttle: { limitHeader, intervalHeader, fallbackSeconds }, longestSeconds }: Pacing,
+  { limitHeader, intervalHeader, fallbackSeconds }: Throttle,
   now: number,
 ): Pace {
-  const believed = (seconds: number): number => Math.min(seconds, longestSeconds)
   const room: Room[] = []
   const add = (remaining?: number, resetSeconds?: number, windowSeconds?: number) => {
     if (remaining === undefined) return
-    if (resetSeconds !== undefined && resetSeconds >= 0)
-      room.push({ remaining, resetSeconds: believed(resetSeconds) })
+    if (resetSeconds !== undefined && resetSeconds >= 0) room.push({ remaining, resetSeconds })
     else if (windowSeconds !== undefined) room.push({ remaining, windowSeconds })
   }
   // draft-ietf-httpapi-ratelimit-headers-10, and the headers of which it has made one.
@@ -69,5 +63,5 @@ export function paceOf(
   if (status !== 429 && (status !== 503 || asked === undefined)) return { room }
   const pace = Number(headers[intervalHeader ?? '']) / Number(headers[limitHeader ?? ''])
   const fallback = Number.isFinite(pace) && pace > 0 ? pace : fallbackSeconds
-  return { room, waitMs: believed(retryAfter(asked, now) ?? fallback) * 1000 }
+  return { room, waitMs: (retryAfter(asked, now) ?? Math.min(fallback, LONGEST_WAIT)) * 1000 }
 }

@@ -75,12 +75,3 @@ test('reads that spend their budget leave some for changes', async () => {
   const body = { name: `New ${freshId()}`, secret: 'new' }
   expect((await put(`/credentials/${changing}`, body)).status).toBe(200)
 })
-
-test('a provider that asks for an absurd wait is asked again after its longest window', async () => {
-  const key = await mintCommerceLayer('roles')
-  const { commerceLayer } = providers()
-  await commerceLayer.fault({ status: 429, retryAfter: '86400' }, { match: { method: 'PATCH', path: key } })
-  const refused = await put(`/roles/cl-spent:${key}`, { name: 'New' })
-  expect(problem(refused)).toEqual([503, '/problems/upstream-rate-limited'])
-  expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(60)
-})

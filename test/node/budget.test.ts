@@ -307,11 +307,17 @@ describe('what a provider tells', () => {
     return 0
   }
 
-  test('with a 429 holds everybody back', async () => {
-    const budget = new Budget([])
+  test('with a 429 holds everybody back, no longer than the longest window', async () => {
+    const budget = new Budget([], 20)
     await send(budget, { room: [], waitMs: 5000 })
     expect(await wait(budget)).toBe(5000)
     await pass(5000)
+    await send(budget, { room: [], waitMs: 86_400_000 })
+    expect(await wait(budget)).toBe(20_000)
+    await pass(20_000)
+    await send(budget, { room: [{ remaining: 0, resetSeconds: 86_400 }] })
+    expect(await wait(budget)).toBe(20_000)
+    await pass(20_000)
     expect(await wait(budget)).toBe(0)
   })
 

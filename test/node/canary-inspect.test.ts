@@ -65,10 +65,7 @@ const holders: [string, () => unknown][] = [
   ['tokens that are fixed', () => createTokens(withToken, inTurn).signIn(new Deadline(1000), traceparent)],
   ['tokens that were refused', () => tokens.signIn(new Deadline(5000), traceparent)],
   ['the tokens of an account', () => tokens],
-  [
-    'the way to a provider',
-    () => createExchange(connection, { throttle: adapter.throttle, longestSeconds: 60 }, tokens, inTurn),
-  ],
+  ['the way to a provider', () => createExchange(connection, adapter, tokens, inTurn)],
   ['an answer that did not come', () => send(request)],
   [
     'credentials that fit into no header',

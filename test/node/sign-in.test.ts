@@ -53,7 +53,7 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
       answer(takes(credentials['Authorization']?.expose()) ? 200 : 401, {})
     const exchange = createExchange(
       connection as ConnectionConfig,
-      { throttle: (adapter as Adapter).throttle, longestSeconds: 60 },
+      adapter as Adapter,
       tokens,
       boundSend(provider, slots),
     )
