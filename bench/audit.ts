@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { silent } from '../test/silent-log.ts'
 import { deriveAuditKeys, parseAuditKey } from '../src/audit-keys.ts'
 import type { Outcome } from '../src/ledger/event.ts'
 import { type Entry, type Ledger, openLedger, registerAuditKey } from '../src/ledger/ledger.ts'
@@ -83,7 +84,7 @@ interface Store {
 async function openStore(folder: string, size: number, tell: (progress: string) => void): Promise<Store> {
   const own = join(folder, String(size))
   mkdirSync(own)
-  const database = openDatabase(join(own, 'gateway.db'))
+  const database = openDatabase(join(own, 'gateway.db'), silent)
   const key = parseAuditKey(KEY)
   if (!key) throw new Error('the audit key is none')
   registerAuditKey(database.db, deriveAuditKeys(key))

@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -8,12 +8,22 @@ import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import type { Commit, Db } from './ledger/ledger.ts'
 import * as schema from './ledger/schema.ts'
+import type { Log } from './log.ts'
+import { changedAt, checkDatabase, DatabaseFiles, inodeOf, saysMalformed } from './node-database-files.ts'
 
 export interface NodeDatabase {
+  /** There was none before. */
+  isNew: boolean
   db: Db
   commit: Commit
   /** Whether the last write that was asked of it was committed. */
   takesWrites(): boolean
+  /** Why nothing can be committed, whoever asks: its files are not what was opened, or not whole. Names the file. */
+  fault(): string | undefined
+  /** Looks after its files; to be called every now and then. */
+  look(): void
+  /** Looks at an error of a read: one that says that the database is malformed ends all writing. */
+  notice(error: unknown): void
   /** Rejects when nothing can be committed. */
   probe(): Promise<void>
   close(): void
@@ -23,8 +33,17 @@ export interface NodeDatabase {
 const LOCK_PATIENCE = 1000
 const LOCK_INTERVAL = 20
 
+/** Writes after which the pages of the WAL are taken over: a thousand or so, as SQLite by itself would do. */
+const CHECKPOINT_EVERY = 100
+
+/** How often the database is checked at the most because another program has written to its file. Milliseconds. */
+const RECHECK_EVERY = 60_000
+
 /** What a probe asks room for: more than an intent and its outcome take. Bytes. */
 const PROBE_BYTES = 32 * 1024
+
+const isPassing = (error: unknown): boolean =>
+  error instanceof DatabaseFault ? error.isPassing : isBusy(error)
 
 const isBusy = (error: unknown): boolean =>
   error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')
@@ -33,48 +52,215 @@ const isBusy = (error: unknown): boolean =>
  * Opens and migrates the embedded database as its only gateway. Every commit is on disk before it counts
  * (`synchronous=FULL`); readers and backups by other processes are welcome.
  */
-export function openDatabase(file: string): NodeDatabase {
+export function openDatabase(file: string, log: Log): NodeDatabase {
   mkdirSync(dirname(file), { recursive: true })
   const lock = own(file)
-  // Without a time-out: the driver would wait inside the event loop, so waiting is done outside.
-  const sqlite = new Database(file, { timeout: 0 })
-  sqlite.pragma('journal_mode = WAL')
-  sqlite.pragma('synchronous = FULL')
-  sqlite.pragma('recursive_triggers = ON')
-  // KiB: half of the driver's default, which was no faster at a million events.
-  sqlite.pragma('cache_size = -8000')
-  const db = drizzle(sqlite, { schema })
-  migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
-  const { commit, takesWrites } = groupCommit(sqlite, raiseEpoch(db))
+  const isNew = !existsSync(file)
+  const wasLeft = !isNew && isAsLeft(file, lock.left)
+  const { sqlite, db, epoch } = openFile(file)
+  const isKnown = isNew || (wasLeft && lock.left?.epoch === epoch - 1)
+  const files = new DatabaseFiles(file)
+
+  /** What the next process is to find, if this one ends without a word. */
+  const leave = (more: Partial<Left> = {}): void =>
+    lock.leave({
+      inode: inodeOf(file),
+      wal: inodeOf(`${file}-wal`),
+      epoch,
+      isOpen: true,
+      changedAt: changedAt(file),
+      ...more,
+    })
+
+  /** Pages are written here and nowhere else, so that any other change of them is somebody else's. */
+  function checkpoint(): void {
+    try {
+      leave({ changedAt: null })
+      sqlite.pragma('wal_checkpoint(PASSIVE)')
+      leave()
+      files.remember()
+    } catch (error) {
+      log.warn('WAL not taken over', { file, error: String(error) })
+    }
+  }
+  checkpoint()
+
+  /** Why its content has to be looked at before anything is written. */
+  let unchecked = isKnown ? undefined : `${file} is not as the last process left it`
+  /** Set for good: what is written from now on would be lost. */
+  let malformed: string | undefined
+  let checking = false
+  let checkedAt = -Infinity
+  let told: string | undefined
+
+  async function check(why: string): Promise<void> {
+    if (checking || malformed !== undefined) return
+    checking = true
+    log.warn('database is checked', { file, why })
+    try {
+      const found = await checkDatabase(file, epoch)
+      if (found !== undefined) condemn(found)
+      else {
+        unchecked = undefined
+        files.remember()
+        leave()
+        log.info('database is whole', { file })
+      }
+    } catch (error) {
+      log.warn('database cannot be checked now', { file, error: String(error) })
+    }
+    checkedAt = performance.now()
+    checking = false
+  }
+
+  const condemn = (found: string): void => {
+    malformed ??= `${file} is malformed, or not the one that was opened: ${found}; stop the gateway, and ${CURE}`
+  }
+
+  function fault(): string | undefined {
+    const { lost, shortened } = files.examine()
+    if (shortened !== undefined) unchecked ??= `${shortened} is shorter than it was`
+    const away = lost && `${lost}; put it back, or restart the gateway`
+    const found = malformed ?? away ?? (unchecked && `${unchecked}; it is being checked`)
+    if (found !== told) {
+      if (found === undefined) log.info('database is there again', { file })
+      else log.error('database is at fault, nothing is written', { file, fault: found })
+      told = found
+    }
+    return found
+  }
+
+  function look(): void {
+    const isThere = fault() === undefined
+    const isDue = performance.now() - checkedAt > RECHECK_EVERY
+    if (unchecked !== undefined) void check(unchecked)
+    else if (isThere && isDue && files.wasTouched()) void check('another program has written to it')
+  }
+  look()
+
+  const notice = (error: unknown): void => {
+    if (error instanceof Database.SqliteError && saysMalformed(error.code)) condemn(error.message)
+  }
+  let writes = 0
+  const { commit, takesWrites } = groupCommit(sqlite, {
+    refuseFaulty() {
+      const found = fault()
+      if (found !== undefined) throw new DatabaseFault(found, checking)
+    },
+    checkEpoch: ownsEpoch(db, epoch),
+    notice,
+    committed(count) {
+      writes += count
+      if (writes < CHECKPOINT_EVERY) return
+      writes = 0
+      checkpoint()
+    },
+  })
   const room = db
     .update(schema.epoch)
     .set({ room: sql`zeroblob(${sql.placeholder('bytes')})` })
     .where(eq(schema.epoch.one, 1))
     .prepare()
   return {
+    isNew,
     db,
     commit,
     takesWrites,
+    fault,
+    look,
+    notice,
     async probe() {
       await commit(() => void room.run({ bytes: PROBE_BYTES }))
       await commit(() => void room.run({ bytes: 0 }))
     },
     close() {
-      sqlite.close()
+      // Closed, it would take the WAL's pages over and delete it, whatever stands under its name by now.
+      if (fault() === undefined) {
+        sqlite.close()
+        leave({ isOpen: false, wal: null })
+      }
       lock.close()
     },
   }
 }
 
+/** The files are not what was opened, or not whole. */
+class DatabaseFault extends Error {
+  /** It may be over in a moment. */
+  readonly isPassing: boolean
+
+  constructor(message: string, isPassing: boolean) {
+    super(message)
+    this.isPassing = isPassing
+  }
+}
+
+const CURE = 'put a whole backup in its place, without the files -wal and -shm beside it'
+
+function openFile(file: string): { sqlite: Database.Database; db: Db; epoch: number } {
+  try {
+    // Without a time-out: the driver would wait inside the event loop, so waiting is done outside.
+    const sqlite = new Database(file, { timeout: 0 })
+    sqlite.pragma('journal_mode = WAL')
+    sqlite.pragma('synchronous = FULL')
+    sqlite.pragma('recursive_triggers = ON')
+    // KiB: half of the driver's default, which was no faster at a million events.
+    sqlite.pragma('cache_size = -8000')
+    sqlite.pragma('wal_autocheckpoint = 0')
+    const db = drizzle(sqlite, { schema })
+    migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
+    return { sqlite, db, epoch: raiseEpoch(db) }
+  } catch (error) {
+    if (!(error instanceof Database.SqliteError) || !saysMalformed(error.code)) throw error
+    throw new Error(`${file} is malformed (${error.message}); ${CURE}`, { cause: error })
+  }
+}
+
+/** How the last process left the database. */
+interface Left {
+  inode: string | null
+  /** Of the WAL, which is there as long as the database is open. */
+  wal: string | null
+  epoch: number
+  /** It was not closed: the process was killed, or still runs. */
+  isOpen: boolean
+  /** When the pages were written last; null in the middle of it. */
+  changedAt: string | null
+}
+
+/** Whether the files are those that the last process left. One that was killed leaves them as well as one that ended. */
+const isAsLeft = (file: string, left: Left | undefined): boolean =>
+  left !== undefined &&
+  inodeOf(file) === left.inode &&
+  (left.changedAt === null || changedAt(file) === left.changedAt) &&
+  (!left.isOpen || (left.wal !== null && inodeOf(`${file}-wal`) === left.wal))
+
+interface Lock {
+  left: Left | undefined
+  leave(left: Left): void
+  close(): void
+}
+
 /**
  * Holds a lock in a database of its own for the life of the process; SQLite frees it when the process dies, however it
- * dies. The file must never be opened otherwise in this process: closing any handle of it drops the lock.
+ * dies. The file must never be opened otherwise in this process: closing any handle of it drops the lock. It remembers how
+ * the other database was left.
  */
-function own(file: string): Database.Database {
+function own(file: string): Lock {
   const lock = new Database(`${file}.lock`, { timeout: 0 })
   try {
-    lock.exec('BEGIN EXCLUSIVE')
-    return lock
+    // What is locked once stays locked beyond the commit.
+    lock.pragma('locking_mode = EXCLUSIVE')
+    lock.exec(
+      'BEGIN EXCLUSIVE; CREATE TABLE IF NOT EXISTS left (one INTEGER PRIMARY KEY, state TEXT NOT NULL); COMMIT',
+    )
+    const state = lock.prepare('SELECT state FROM left').pluck().get() as string | undefined
+    const leave = lock.prepare('INSERT OR REPLACE INTO left VALUES (1, ?)')
+    return {
+      left: state === undefined ? undefined : (JSON.parse(state) as Left),
+      leave: (left) => void leave.run(JSON.stringify(left)),
+      close: () => void lock.close(),
+    }
   } catch (error) {
     lock.close()
     if (!isBusy(error)) throw error
@@ -87,15 +273,20 @@ function own(file: string): Database.Database {
   }
 }
 
-/** Backs the lock up where a lock file was deleted: throws as soon as another process has opened the database. */
-function raiseEpoch(db: Db): () => void {
+/** Counts the processes that have opened the database. */
+function raiseEpoch(db: Db): number {
   const { epoch } = schema
-  const { value } = db
+  return db
     .insert(epoch)
     .values({ one: 1, epoch: 1 })
     .onConflictDoUpdate({ target: epoch.one, set: { epoch: sql`${epoch.epoch} + 1` } })
     .returning({ value: epoch.epoch })
-    .get()
+    .get().value
+}
+
+/** Backs the lock up where a lock file was deleted: throws as soon as another process has opened the database. */
+function ownsEpoch(db: Db, value: number): () => void {
+  const { epoch } = schema
   const current = db.select({ value: epoch.epoch }).from(epoch).where(eq(epoch.one, 1)).prepare()
   return () => {
     if (current.get()?.value !== value) throw new Error('another gateway process has taken the database over')
@@ -116,7 +307,19 @@ interface Job {
  */
 function groupCommit(
   sqlite: Database.Database,
-  checkEpoch: () => void,
+  {
+    refuseFaulty,
+    checkEpoch,
+    notice,
+    committed,
+  }: {
+    /** Throws where nothing may be written. */
+    refuseFaulty(): void
+    /** The same, inside the transaction. */
+    checkEpoch(): void
+    notice(error: unknown): void
+    committed(writes: number): void
+  },
 ): { commit: Commit; takesWrites: () => boolean } {
   // IMMEDIATE: a deferred transaction that has read cannot be retried once somebody else has written.
   const begin = sqlite.prepare('BEGIN IMMEDIATE')
@@ -139,6 +342,7 @@ function groupCommit(
       if (!sqlite.inTransaction) throw error
       undo.run()
       keep.run()
+      notice(error)
       taken = false
       return () => failed(error)
     }
@@ -160,13 +364,16 @@ function groupCommit(
   function commitBatch(batch: Job[], oneByOne: boolean): boolean {
     let reports: (() => void)[]
     let ran = false
+    let ended = false
     try {
       checkEpoch()
       taken = true
       reports = oneByOne ? batch.map(runOne) : runAll(batch)
       ran = true
       end.run()
+      ended = true
     } catch (error) {
+      notice(error)
       const open = sqlite.open && sqlite.inTransaction
       if (open) sqlite.exec('ROLLBACK')
       // A full disk or a failing one rolls back by itself.
@@ -179,6 +386,7 @@ function groupCommit(
       )
     }
     for (const report of reports) report()
+    if (ended) committed(batch.length)
     return true
   }
 
@@ -187,11 +395,13 @@ function groupCommit(
     let oneByOne = false
     while (queue.length > 0) {
       try {
+        refuseFaulty()
         begin.run()
       } catch (error) {
         taken = false
+        notice(error)
         const now = performance.now()
-        const lost = queue.filter(({ patientUntil }) => !isBusy(error) || patientUntil <= now)
+        const lost = queue.filter(({ patientUntil }) => !isPassing(error) || patientUntil <= now)
         queue = queue.filter((job) => !lost.includes(job))
         for (const { failed } of lost) failed(error)
         await pause(LOCK_INTERVAL)

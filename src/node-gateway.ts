@@ -11,7 +11,7 @@ import { openBudgets } from './budgets.ts'
 import type { Config } from './config.ts'
 import { createActor, type OwnActor } from './connection.ts'
 import type { Scope } from './history.ts'
-import { openLedger, registerAuditKey } from './ledger/ledger.ts'
+import { type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
@@ -72,17 +72,33 @@ function repeat(task: () => Promise<void>, everyMs: number, log: Log): { stop():
   }
 }
 
+/** The same functions; what they throw is looked at first. */
+const noticing = (ledger: Ledger, notice: (error: unknown) => void): Ledger =>
+  Object.fromEntries(
+    Object.entries(ledger).map(([name, call]) => [
+      name,
+      (...args: unknown[]) => {
+        try {
+          return Reflect.apply(call, ledger, args) as unknown
+        } catch (error) {
+          notice(error)
+          throw error
+        }
+      },
+    ]),
+  ) as unknown as Ledger
+
 /** Starts the gateway in this process: every connection's actor and one database. */
 export async function startNodeGateway(options: NodeGatewayOptions): Promise<NodeGateway> {
   const { config, registry, keys, log } = options
-  const database = openDatabase(options.database)
+  const database = openDatabase(options.database, log)
   if (!registerAuditKey(database.db, keys)) {
     database.close()
     throw new Error(
       `AUDIT_KEY is not the key ${keys.id} that this database was written with; give a new key a new id: "${keys.id + 1}:<base64>"`,
     )
   }
-  const ledger = openLedger(database.db, database.commit)
+  const ledger = noticing(openLedger(database.db, database.commit), database.notice)
   const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
   const senders: Sender[] = []
   const budgets = openBudgets()
@@ -108,6 +124,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
   async function recover(): Promise<void> {
     const untold = (error: unknown) => log.error('refusals not told', { error: String(error) })
+    if (database.fault() !== undefined) return
     if (!journal.isSick()) await ledger.flushRefusals().catch(untold)
     await everyActor((actor) => actor.recover())
   }
@@ -159,6 +176,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     async readiness() {
       const reasons: string[] = []
       if (draining) reasons.push('the gateway is stopping')
+      if (database.fault() !== undefined) reasons.push('the database is at fault; the log says how')
       if (journal.isSick() || !database.takesWrites()) reasons.push('the database does not take writes')
       try {
         ledger.probe()
@@ -178,6 +196,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
 
   // Without traffic nobody else would notice that the store takes writes again.
   const heal = async () => {
+    database.look()
     if (journal.isSick()) await journal.heal()
     else if (!database.takesWrites()) await database.probe().catch(() => {})
   }
@@ -188,6 +207,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const server = createGatewayServer({ fetch: app.fetch, log, ...(patience && { patience }) })
   server.listen(options.port, options.host)
   await once(server, 'listening')
+  // Where one was expected, its path is wrong or it was lost.
+  if (database.isNew) log.warn('database made, for there was none', { file: options.database })
   // From here on it is a connection that could not be accepted, for want of descriptors as a rule.
   server.on('error', (error) => log.error('connection not accepted', { error: String(error) }))
   const { port } = server.address() as AddressInfo

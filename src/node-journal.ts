@@ -1,4 +1,14 @@
-import { closeSync, constants, fdatasyncSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  constants,
+  fdatasyncSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from 'node:fs'
 import type { StoredAnswer } from './idempotency.ts'
 import type { Emergency } from './ledger/emergency.ts'
 import type { Entry, Ledger } from './ledger/ledger.ts'
@@ -40,23 +50,53 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
       done += writeSync(fd, zeros, done, zeros.length - done, from + done)
     fsyncSync(fd)
   }
-  const read = (): { entries: Entry[]; end: number } => {
+  const read = (): { lines: string[]; end: number } => {
     const text = readFileSync(file)
     const zero = text.indexOf(0)
     const used = zero === -1 ? text : text.subarray(0, zero)
     // A line without its end was cut by a crash in the middle of writing: it was never acknowledged.
     const end = used.lastIndexOf(10) + 1
-    const lines = used.subarray(0, end).toString('utf8').split('\n').slice(0, -1)
-    return { entries: lines.flatMap(parseLine), end }
+    return { lines: used.subarray(0, end).toString('utf8').split('\n').slice(0, -1), end }
   }
-  const parseLine = (line: string): Entry[] => {
+  const asideFile = `${file}.set-aside`
+  /** Lines that are kept there by now: what is tried again is not kept twice. */
+  const aside = new Set<string>()
+  /** Keeps a line that the ledger cannot take, for a person to look at. Throws where it cannot be kept. */
+  const setAside = (line: string, why: string, changeId?: string | null): void => {
+    if (aside.has(line)) return
+    appendFileSync(asideFile, `${line}\n`, { flush: true, mode: 0o600 })
+    aside.add(line)
+    log.error('outcome set aside', { file: asideFile, changeId: changeId ?? null, why })
+  }
+
+  /** Takes one line into the ledger, or sets it aside. Throws where the store takes nothing. */
+  async function take(line: string): Promise<void> {
+    let entry: Entry
     try {
-      return [inPlainText(JSON.parse(line) as Entry)]
+      entry = inPlainText(JSON.parse(line) as Entry)
     } catch {
-      log.error('emergency journal has a line that cannot be read', {})
-      return []
+      return setAside(line, 'it cannot be read')
+    }
+    const { changeId, outcome } = entry.draft
+    const change = ledger.change(changeId ?? '')
+    if (!change) {
+      const why = 'the database does not know the change: it is an older one, or another'
+      return setAside(line, why, changeId)
+    }
+    // A crash between the commit and the clearing leaves entries that the ledger has already.
+    if (change.state !== 'in_flight') {
+      const isKnown = ledger.story(change.id).some((event) => event.outcome === outcome)
+      return isKnown ? undefined : setAside(line, `the change is ${change.state} by now`, changeId)
+    }
+    try {
+      await ledger.append(entry)
+    } catch (error) {
+      // Where something else can be committed, it is the line's fault.
+      await probe()
+      setAside(line, String(error), changeId)
     }
   }
+
   let { end } = read()
   clear(end)
   let sick = end > 0
@@ -66,6 +106,11 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
 
     keep(entry) {
       sick = true
+      // Written to a file without a name it would be lost.
+      if (fstatSync(fd).nlink === 0) {
+        log.error('emergency journal is gone', { file })
+        return false
+      }
       const line = Buffer.from(`${JSON.stringify(entry)}\n`)
       // The zero byte behind the last line must stay.
       if (end + line.length >= SIZE) return false
@@ -85,11 +130,7 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
       if (!sick) return
       const kept = end
       try {
-        for (const entry of read().entries) {
-          const change = ledger.change(entry.draft.changeId ?? '')
-          // A crash between the commit and the clearing below leaves entries that the ledger has already.
-          if (change?.state === 'in_flight') await ledger.append(entry)
-        }
+        for (const line of read().lines) await take(line)
         await probe()
         if (kept !== end) return // more was kept meanwhile: the next round takes it along
         if (kept > 0) clear(0)

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, inject, test, vi } from 'vitest'
+import { silent } from '../silent-log.ts'
 import { registry } from '../../adapters/index.ts'
 import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { Budget } from '../../src/budget.ts'
@@ -20,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'actor-'))
 let database: NodeDatabase
 let ledger: Ledger
 beforeAll(() => {
-  database = openDatabase(join(folder, 'gateway.db'))
+  database = openDatabase(join(folder, 'gateway.db'), silent)
   ledger = openLedger(database.db, database.commit)
 })
 afterEach(() => void vi.useRealTimers())

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { silent } from '../silent-log.ts'
 import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
 import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
 import { draftOf } from '../ledger/subject.ts'
@@ -11,7 +12,7 @@ let database: NodeDatabase
 let ledger: Ledger
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'parts-'))
-  database = openDatabase(join(folder, 'gateway.db'))
+  database = openDatabase(join(folder, 'gateway.db'), silent)
   ledger = openLedger(database.db, database.commit)
 })
 afterAll(() => {

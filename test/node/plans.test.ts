@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { silent } from '../silent-log.ts'
 import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
 import type { ChangeFilter, EventFilter } from '../../src/ledger/lists.ts'
 import * as schema from '../../src/ledger/schema.ts'
@@ -20,7 +21,7 @@ const asked: { text: string; params: unknown[] }[] = []
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'plans-'))
   const file = join(folder, 'gateway.db')
-  openDatabase(file).close()
+  openDatabase(file, silent).close()
   sqlite = new Database(file)
   const logger = { logQuery: (text: string, params: unknown[]) => void asked.push({ text, params }) }
   ledger = openLedger(drizzle(sqlite, { schema, logger }), async (write) => sqlite.transaction(write)())

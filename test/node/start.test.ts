@@ -382,7 +382,8 @@ describe('a start that succeeds', () => {
     expect([ready.status, await ready.json()]).toEqual([200, { status: 'ok', reasons: [] }])
     await gateway.stop()
     expect(gateway.printed.err).toBe('')
-    const [listening, ...more] = gateway.log()
+    const [made, listening, ...more] = gateway.log()
+    expect(made).toMatchObject({ level: 'WARN', message: 'database made, for there was none' })
     expect(listening).toMatchObject({ level: 'INFO', message: 'listening', url: gateway.url })
     expect(more.map(({ message }) => message)).toEqual(['request', 'stopping'])
     expect(gateway.printed.out).not.toContain(AUDIT_KEY)
@@ -402,7 +403,10 @@ describe('a start that succeeds', () => {
     }
     const gateway = await started(good(document))
     const warned = gateway.log().filter(({ level }) => level === 'WARN')
-    expect(warned).toMatchObject([{ message: 'plain HTTP', connection: 'apinizer-plain' }])
+    expect(warned).toMatchObject([
+      { message: 'plain HTTP', connection: 'apinizer-plain' },
+      { message: 'database made, for there was none' },
+    ])
     await controlOf(inject('sandbox').apinizer).mint('credential', 'Plain/api-user', {})
     const reply = await fetch(`${gateway.url}/credentials/apinizer-plain:Plain:api-user`, {
       headers: { 'x-api-key': keys.admin },

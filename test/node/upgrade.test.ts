@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { silent } from '../silent-log.ts'
 import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { type AuditEvent, GENESIS, hashOf, toRow } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
@@ -94,7 +95,7 @@ test('the audit of the version before events had positions', async () => {
   sqlite.prepare('INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)').run(...change)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name)
+  const database = openDatabase(sqlite.name, silent)
   const ledger = openLedger(database.db, database.commit)
   const last = events.findLast(({ connection }) => connection === 'a')
   const next = await ledger.append({ connection: 'a', draft: draftOf() })
@@ -119,7 +120,7 @@ test('is refused where it does not stand in the order of its ids, and left as it
   store(sqlite, earlierEvents(290))
   const dump = () => sqlite.prepare('SELECT * FROM audit').all()
   const before = dump()
-  expect(() => openDatabase(sqlite.name)).toThrow('the audit does not stand in the order of its ids')
+  expect(() => openDatabase(sqlite.name, silent)).toThrow('the audit does not stand in the order of its ids')
   expect(dump()).toEqual(before)
   sqlite.close()
 })
@@ -162,7 +163,7 @@ test('open changes and their keys go on, by what they were to alter', async () =
   insert('resources', 'role', 'a:x', '{"name":"Before"}', 3)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name)
+  const database = openDatabase(sqlite.name, silent)
   const ledger = openLedger(database.db, database.commit)
   const scope = { caller: 'billing', subject: '', kind: 'role' as const, resource: 'a:x' }
   expect(ledger.reservedKey({ ...scope, key: 'key-c1' })).toMatchObject({ changeId: 'c1', answer: null })
@@ -534,7 +535,7 @@ test('a key of a token’s subject is that subject’s, and what was refused to 
     insert('refusals', 'a', 'people', key, 'forbidden', START, count, count > 0 ? first : null)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name)
+  const database = openDatabase(sqlite.name, silent)
   const ledger = openLedger(database.db, database.commit)
   const found = (subject: string, key: string) =>
     ledger.reservedKey({ caller: 'people', subject, kind: 'credential', resource: 'a:x', key })?.changeId

@@ -1,0 +1,105 @@
+import { type BigIntStats, statSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+
+/** What SQLite keeps a database in while it is open in WAL mode: the pages, what is committed after them, and where that stands. */
+const SUFFIXES = ['', '-wal', '-shm']
+
+function look(path: string): BigIntStats | undefined {
+  try {
+    return statSync(path, { bigint: true })
+  } catch {
+    return undefined
+  }
+}
+
+/** One file, whatever it is called; another one under its name has another. */
+export const inodeOf = (path: string): string | null => {
+  const stats = look(path)
+  return stats ? `${stats.dev}:${stats.ino}` : null
+}
+
+/** Changes with every write and every change of owner, mode or name, and cannot be set. Nanoseconds since 1970, in digits. */
+export const changedAt = (path: string): string | null => look(path)?.ctimeNs.toString() ?? null
+
+/**
+ * The files of an open database. SQLite goes on with those that it has opened, whatever happens to their names: what it
+ * commits into one that was deleted or replaced is lost in silence.
+ */
+export class DatabaseFiles {
+  readonly #paths: string[]
+  #known = new Map<string, BigIntStats>()
+
+  constructor(file: string) {
+    this.#paths = SUFFIXES.map((suffix) => file + suffix)
+    this.remember()
+  }
+
+  /** They are as they should be. */
+  remember(): void {
+    this.#known = new Map(
+      this.#paths.flatMap((path) => {
+        const stats = look(path)
+        return stats ? [[path, stats] as const] : []
+      }),
+    )
+  }
+
+  /**
+   * `lost`: which file is gone or another one, and how; it may come back. `shortened`: which is shorter than it was; another
+   * program may have made it so, by `VACUUM` or a checkpoint that truncates.
+   */
+  examine(): { lost?: string; shortened?: string } {
+    let shortened: string | undefined
+    for (const [path, known] of this.#known) {
+      const now = look(path)
+      if (!now) return { lost: `${path} is gone` }
+      if (now.ino !== known.ino || now.dev !== known.dev) return { lost: `${path} was replaced` }
+      if (now.size < known.size) shortened = path
+      else known.size = now.size
+    }
+    return shortened === undefined ? {} : { shortened }
+  }
+
+  /** Whether somebody else has written to the pages: they are written here at a checkpoint only. */
+  wasTouched(): boolean {
+    const [path = ''] = this.#paths
+    return look(path)?.ctimeNs !== this.#known.get(path)?.ctimeNs
+  }
+}
+
+/** Runs beside the event loop, which a check of many pages would hold up for long. */
+const CHECK = `
+const { parentPort, workerData: { driver, file } } = require('node:worker_threads')
+const Database = require(driver)
+try {
+  const database = new Database(file, { readonly: true, timeout: 5000 })
+  const [found] = database.pragma('quick_check(1)')
+  const epoch = database.prepare('SELECT epoch FROM epoch').pluck().get()
+  database.close()
+  parentPort.postMessage({ found: found.quick_check, epoch })
+} catch ({ code = 'UNKNOWN', message }) {
+  parentPort.postMessage({ code, message })
+}`
+
+/** Codes of SQLite's that say what a file holds, and nothing of whether it can be had at the moment. */
+export const saysMalformed = (code: unknown): boolean =>
+  /^SQLITE_(CORRUPT|NOTADB|IOERR_SHORT_READ)/.test(String(code))
+
+/**
+ * Reads the database anew, as the next process would. Undefined where it is whole and of this process's `epoch`; otherwise
+ * what is wrong with it. Rejects where it cannot be read at the moment.
+ */
+export async function checkDatabase(file: string, epoch: number): Promise<string | undefined> {
+  const driver = fileURLToPath(import.meta.resolve('better-sqlite3'))
+  const worker = new Worker(CHECK, { eval: true, workerData: { driver, file } })
+  worker.unref()
+  const { promise, resolve, reject } = Promise.withResolvers<Record<string, unknown>>()
+  worker.once('message', resolve).once('error', reject)
+  worker.once('exit', () => reject(new Error('the check ended without a word')))
+  const { code, message, found, epoch: seen } = await promise
+  if (code !== undefined && !saysMalformed(code)) throw new Error(String(message))
+  if (code !== undefined) return String(message)
+  if (found !== 'ok') return String(found)
+  return seen === epoch ? undefined : 'it is not the one that this process has opened'
+}
