@@ -90,10 +90,11 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
       readiness = { at: Date.now(), faults }
       return faults
     },
-    async referenceScript() {
-      const { body, status } = await env.ASSETS.fetch('https://assets.invalid/reference.js')
+    // Not kept: an isolate has little memory, and what stores it is near.
+    async referenceScript(coding) {
+      const { body, status } = await env.ASSETS.fetch('https://assets.invalid/reference.js.gz')
       if (status !== 200 || !body) throw new Error(`the script of the API reference is missing (${status})`)
-      return body
+      return coding === 'gzip' ? body : body.pipeThrough(new DecompressionStream('gzip'))
     },
     targetOf: () => undefined,
     addressOf: (environment) => (environment as { address: string | null }).address,

@@ -26,7 +26,7 @@ const app = createApp({
   takeRequest: async () => undefined,
   sendToIssuer: () => async () => ({ received: false, sent: false, detail: 'nothing is sent here' }),
   readiness: async () => [],
-  referenceScript: async () => '',
+  referenceScript: () => new Uint8Array(),
   targetOf: () => undefined,
   addressOf: () => null,
   log: openLog('error', (line) => void process.stderr.write(line)),
