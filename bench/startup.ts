@@ -27,7 +27,7 @@ async function firstAnswer(
   const storage = mkdtempSync(join(folder, 'storage-'))
   const { url, child } = await startWorker({
     bundle,
-    assets: join(folder, 'assets'),
+    assets: join(folder, 'dist/assets'),
     storage,
     variables,
     host: '127.0.0.1',

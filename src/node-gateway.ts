@@ -20,7 +20,7 @@ import { createGatewayServer, type Patience } from './node-server.ts'
 import { type Problem, refuse } from './problems.ts'
 import { take, type Window } from './rate-limit.ts'
 import { GATEWAY } from './resource-id.ts'
-import type { Coding } from './static-file.ts'
+import type { Bytes, Coding } from './static-file.ts'
 import { createSend } from './upstream.ts'
 
 export interface NodeGatewayOptions {
@@ -127,9 +127,9 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       refuse('not-ready', 'the gateway is stopping; nothing was sent', { retryAfterSeconds: 1 }),
     )
 
-  let compressed: Uint8Array<ArrayBuffer> | undefined
-  let script: Uint8Array<ArrayBuffer> | undefined
-  function referenceScript(coding: Coding): Uint8Array<ArrayBuffer> {
+  let compressed: Bytes | undefined
+  let script: Bytes | undefined
+  function referenceScript(coding: Coding): Bytes {
     compressed ??= readFileSync(REFERENCE_SCRIPT)
     return coding === 'gzip' ? compressed : (script ??= gunzipSync(compressed))
   }
@@ -177,6 +177,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       return reasons
     },
     referenceScript,
+    // Node writes them to a socket without copying them.
+    bodyOf: (bytes) => bytes,
     targetOf: (environment) => (environment as HttpBindings | undefined)?.incoming.url,
     addressOf: (environment) =>
       (environment as HttpBindings | undefined)?.incoming.socket.remoteAddress ?? null,

@@ -5,8 +5,10 @@ import { entityTagsOf } from './request-headers.ts'
 
 export type Coding = 'gzip' | 'identity'
 
-/** A body as a runtime has it at hand. Bytes are shared by all replies, none copies them. */
-export type StaticBody = Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>
+export type Bytes = Uint8Array<ArrayBuffer>
+
+/** Bytes that all replies share, or a stream of its own for each. */
+export type StaticBody = Bytes | ReadableStream<Uint8Array>
 
 /** What is the same in every reply while the process lives. */
 export interface StaticFile {
@@ -17,6 +19,9 @@ export interface StaticFile {
   body(coding: Coding): StaticBody | Promise<StaticBody>
 }
 
+/** How a runtime sends bytes without a copy of them for each reply. */
+export type BodyOf = (bytes: Bytes) => StaticBody
+
 /** RFC 9110 §12.5.3, except that without the header nothing is compressed. */
 function codingFor(accepted: string | null): Coding {
   const codings = parseAccept(accepted ?? '')
@@ -24,7 +29,7 @@ function codingFor(accepted: string | null): Coding {
   return (named('gzip') ?? named('*'))?.q ? 'gzip' : 'identity'
 }
 
-export async function serveStatic({ headers }: Request, file: StaticFile): Promise<Response> {
+export async function serveStatic({ headers }: Request, file: StaticFile, bodyOf: BodyOf): Promise<Response> {
   const coding = codingFor(headers.get('accept-encoding'))
   const tag = file.tag()
   const held = entityTagsOf(headers, 'if-none-match')
@@ -45,20 +50,21 @@ export async function serveStatic({ headers }: Request, file: StaticFile): Promi
     // workerd would compress what is compressed.
     encodeBody: 'manual',
   }
-  return new Response(await file.body(coding), init)
+  const body = await file.body(coding)
+  return new Response(body instanceof Uint8Array ? bodyOf(body) : body, init)
 }
 
 /** A text that is made when it is first asked for, compressed at most once. */
 export function staticText(type: string, caching: string, make: () => string): StaticFile {
-  let identity: Uint8Array<ArrayBuffer> | undefined
-  let gzip: Uint8Array<ArrayBuffer> | undefined
+  let identity: Bytes | undefined
+  let gzip: Bytes | undefined
   let tag: string | undefined
-  const bytes = () => (identity ??= new TextEncoder().encode(make()))
+  const plain = () => (identity ??= new TextEncoder().encode(make()))
   return {
     type,
     caching,
-    tag: () => (tag ??= hash('sha256', bytes(), 'base64url').slice(0, 32)),
+    tag: () => (tag ??= hash('sha256', plain(), 'base64url').slice(0, 32)),
     // Not while others run: all who ask for it at once would compress it.
-    body: (coding) => (coding === 'gzip' ? (gzip ??= gzipSync(bytes())) : bytes()),
+    body: (coding) => (coding === 'gzip' ? (gzip ??= gzipSync(plain())) : plain()),
   }
 }

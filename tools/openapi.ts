@@ -27,6 +27,7 @@ const app = createApp({
   sendToIssuer: () => async () => ({ received: false, sent: false, detail: 'nothing is sent here' }),
   readiness: async () => [],
   referenceScript: () => new Uint8Array(),
+  bodyOf: (bytes) => bytes,
   targetOf: () => undefined,
   addressOf: () => null,
   log: openLog('error', (line) => void process.stderr.write(line)),

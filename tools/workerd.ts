@@ -11,7 +11,7 @@ onAskedToEnd(process, () => stop.abort())
 try {
   const { url, child } = await startWorker({
     bundle: 'dist/worker',
-    assets: 'assets',
+    assets: 'dist/assets',
     storage: env['STORAGE'] ?? 'data/workerd',
     variables: variablesIn(env),
     host: env['HOST'] ?? '127.0.0.1',

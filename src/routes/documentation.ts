@@ -1,16 +1,24 @@
 import { z } from '@hono/zod-openapi'
 import { stringify } from 'yaml'
-import type { Operation } from '../operation.ts'
+import type { Operation, OperationContext } from '../operation.ts'
 import { type ProblemSlug, problems, refuse } from '../problems.ts'
 import { problemResponse } from '../operation.ts'
 import { REFERENCE_TAG } from '../reference-tag.ts'
-import { type Coding, serveStatic, type StaticBody, staticText } from '../static-file.ts'
+import {
+  type BodyOf,
+  type Coding,
+  serveStatic,
+  type StaticBody,
+  type StaticFile,
+  staticText,
+} from '../static-file.ts'
 
 export interface DocumentationParts {
   /** The OpenAPI document; built on first use, when all operations are registered. */
   document(): object
   /** The API reference's script bundle; the entries know where it is. */
   referenceScript(coding: Coding): StaticBody | Promise<StaticBody>
+  bodyOf: BodyOf
 }
 
 // Scalar sets inline styles; scripts come from this origin only, and requests go nowhere else.
@@ -102,7 +110,11 @@ const SCRIPT = 'text/javascript; charset=utf-8'
 /** To be kept, and asked for anew each time: a new version of the gateway changes it. */
 const REVALIDATED = 'no-cache'
 
-export function documentationOperations({ document, referenceScript }: DocumentationParts): Operation[] {
+export function documentationOperations({
+  document,
+  referenceScript,
+  bodyOf,
+}: DocumentationParts): Operation[] {
   const common = { method: 'get', public: true, tag: 'Documentation', problems: [] } as const
   const json = staticText('application/json', REVALIDATED, () => JSON.stringify(document()))
   const yaml = staticText('application/yaml', REVALIDATED, () => toYaml(document()))
@@ -113,6 +125,10 @@ export function documentationOperations({ document, referenceScript }: Documenta
     tag: () => REFERENCE_TAG,
     body: referenceScript,
   }
+  const serve =
+    (file: StaticFile) =>
+    ({ request }: OperationContext) =>
+      serveStatic(request, file, bodyOf)
   return [
     {
       ...common,
@@ -123,7 +139,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
         200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: z.looseObject({}) } } },
         ...UNCHANGED,
       },
-      handle: ({ request }) => serveStatic(request, json),
+      handle: serve(json),
     },
     {
       ...common,
@@ -131,7 +147,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       summary: 'This document as YAML',
       headers: conditional,
       success: { ...text('OpenAPI 3.1.', 'application/yaml'), ...UNCHANGED },
-      handle: ({ request }) => serveStatic(request, yaml),
+      handle: serve(yaml),
     },
     {
       ...common,
@@ -151,7 +167,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       path: '/docs/reference.js',
       summary: 'The script of the API reference',
       success: text('A script.', 'text/javascript'),
-      handle: ({ request }) => serveStatic(request, reference),
+      handle: serve(reference),
     },
     {
       ...common,
@@ -159,7 +175,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       path: '/docs/start.js',
       summary: 'What the API reference is started with',
       success: text('A script.', 'text/javascript'),
-      handle: ({ request }) => serveStatic(request, start),
+      handle: serve(start),
     },
     {
       ...common,

@@ -43,7 +43,7 @@ export function makeWorkerHome(
     async start(from = project) {
       const { url, child } = await startWorker({
         bundle: join(from, 'dist/worker'),
-        assets: join(from, 'assets'),
+        assets: join(from, 'dist/assets'),
         storage: folder,
         variables,
         host: '127.0.0.1',

