@@ -74,13 +74,13 @@ test('the bill of materials names every package that is locked, with its hash an
 
 describe('a Node that is too old', () => {
   const told = (version: string) =>
-    `Node ${version} is too old, 24.2 or newer is needed: \`npm ci\` brings one for Linux and macOS (x64, arm64) and ` +
+    `Node ${version} is too old, 24.21 or newer is needed: \`npm ci\` brings one for Linux and macOS (x64, arm64) and ` +
     'Windows (x64), unless optional dependencies are omitted\n'
 
   test.each([
     ['20.20.2', 1],
-    ['24.1.0', 1],
-    ['24.2.0', 0],
+    ['24.20.0', 1],
+    ['24.21.0', 0],
     ['26.0.0', 0],
   ])('%s ends with %i', (version, code) => {
     const as = `Object.defineProperty(process.versions, 'node', { value: '${version}' })`
