@@ -48,6 +48,7 @@ export default defineConfig({
         test: {
           name: 'workerd',
           include: ['test/adapters/*.test.ts', 'test/gateway/*.test.ts', 'test/workerd/*.test.ts'],
+          globalSetup: ['./tools/assets.ts'],
         },
         plugins: [
           cloudflareTest(({ inject }) => ({

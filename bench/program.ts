@@ -36,7 +36,7 @@ export function startGateway(env: Record<string, string>, log: string): Promise<
   const { scripts } = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')) as {
     scripts: { start: string }
   }
-  const [, ...words] = scripts.start.split(' ')
+  const words = (scripts.start.split('exec node ')[1] ?? '').split(' ')
   return startProgram({ file: `../${words.at(-1)}`, options: words.slice(0, -1), env, log })
 }
 

@@ -9,19 +9,18 @@ import { type Problem, ok, refuse, type Result } from './problems.ts'
 import { requestIdOf, traceparentOf } from './request-headers.ts'
 import { auditOperations } from './routes/audit.ts'
 import { changeOperations } from './routes/change.ts'
-import { documentationOperations, type ScriptBody } from './routes/documentation.ts'
+import { type DocumentationParts, documentationOperations } from './routes/documentation.ts'
 import { healthOperations, type Readiness } from './routes/health.ts'
 import { providerOperations } from './routes/provider.ts'
 import { resourceOperations } from './routes/resource.ts'
 
 /** What the entries hand in: everything that differs between the runtimes. */
-export interface AppParts extends AdmissionParts {
+export interface AppParts extends AdmissionParts, Omit<DocumentationParts, 'document'> {
   registry: Registry
   actor(connection: string): Actor | undefined
   history: History
   /** Reads the keys of token issuers. */
   readiness: Readiness
-  referenceScript(): Promise<ScriptBody>
   /** The request target as it came over the wire, where the runtime tells it: URLs are normalized, targets are not. */
   targetOf(environment: unknown): string | undefined
   /** The peer's address out of what the runtime passes along with a request. */
@@ -51,10 +50,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     ...auditOperations(parts),
     ...providerOperations(parts),
     ...healthOperations(parts.readiness),
-    ...documentationOperations({
-      document: () => (document ??= openApiDocument(app)),
-      referenceScript: parts.referenceScript,
-    }),
+    ...documentationOperations({ ...parts, document: () => (document ??= openApiDocument(app)) }),
   ]
 
   async function run(

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
 import { setImmediate as othersTurn, setTimeout as pause } from 'node:timers/promises'
 import type { HttpBindings } from '@hono/node-server'
 import type { AddressInfo } from 'node:net'
-import { fileURLToPath } from 'node:url'
+import { gunzipSync } from 'node:zlib'
 import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
@@ -20,6 +20,7 @@ import { createGatewayServer, type Patience } from './node-server.ts'
 import { type Problem, refuse } from './problems.ts'
 import { take, type Window } from './rate-limit.ts'
 import { GATEWAY } from './resource-id.ts'
+import type { Bytes, Coding } from './static-file.ts'
 import { createSend } from './upstream.ts'
 
 export interface NodeGatewayOptions {
@@ -41,7 +42,7 @@ export interface NodeGateway {
   close(): Promise<void>
 }
 
-const REFERENCE_SCRIPT = new URL('browser/standalone.js', import.meta.resolve('@scalar/api-reference'))
+const REFERENCE_SCRIPT = new URL('../assets/reference.js.gz', import.meta.url)
 
 /** Requests to one provider account that may be under way at once; more wait within their deadline. */
 const REQUESTS_AT_ONCE = 64
@@ -143,6 +144,12 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       refuse('not-ready', 'the gateway is stopping; nothing was sent', { retryAfterSeconds: 1 }),
     )
 
+  let compressed: Bytes | undefined
+  let script: Bytes | undefined
+  function referenceScript(coding: Coding): Bytes {
+    compressed ??= readFileSync(REFERENCE_SCRIPT)
+    return coding === 'gzip' ? compressed : (script ??= gunzipSync(compressed))
+  }
   const app = createApp({
     config,
     registry,
@@ -187,7 +194,9 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       }
       return reasons
     },
-    referenceScript: () => readFile(fileURLToPath(REFERENCE_SCRIPT)),
+    referenceScript,
+    // Node writes them to a socket without copying them.
+    bodyOf: (bytes) => bytes,
     targetOf: (environment) => (environment as HttpBindings | undefined)?.incoming.url,
     addressOf: (environment) =>
       (environment as HttpBindings | undefined)?.incoming.socket.remoteAddress ?? null,

@@ -8,6 +8,7 @@ import { Deadline } from './deadline.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
 import { GATEWAY } from './resource-id.ts'
+import type { Bytes } from './static-file.ts'
 import { type Env, perEnvironment, surroundingsOf } from './worker-environment.ts'
 import { workerHistory } from './worker-history.ts'
 import { MISCONFIGURED, objectOf } from './worker-object.ts'
@@ -29,6 +30,9 @@ const LINGER_MS = 2000
 const MAX_LINGERING = 64
 /** Until when each of them is read at the most: of a request whose client has gone nothing runs on that could count it off. */
 const lingering = new Set<Deadline>()
+
+/** Bytes of a body that are handed on at once. */
+const SLICE = 16 * 1024
 
 const SILENT = refuse('not-ready', 'the connection does not answer', { retryAfterSeconds: 1 })
 const LOST = refuse('outcome-unknown', 'the connection was lost in the middle of the change', {
@@ -56,6 +60,20 @@ function remoteActor(env: Env, log: Log, name: string): Actor {
     read: (request) => objectOf(env, name).read(request).catch(otherwise(request, SILENT)),
     resolve: (resolution) => objectOf(env, name).resolve(resolution).catch(otherwise(resolution, SILENT)),
   }
+}
+
+/** workerd copies the bytes of a body, whole and at once: here it gets the next ones when those before them have left. */
+function slices(bytes: Bytes): ReadableStream<Uint8Array> {
+  let at = 0
+  return new ReadableStream<Uint8Array>(
+    {
+      pull(controller) {
+        controller.enqueue(bytes.subarray(at, (at += SLICE)))
+        if (at >= bytes.length) controller.close()
+      },
+    },
+    { highWaterMark: 0 },
+  )
 }
 
 function partsOf(env: Env, log: Log, config: Config): AppParts {
@@ -90,11 +108,14 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
       readiness = { at: Date.now(), faults }
       return faults
     },
-    async referenceScript() {
-      const { body, status } = await env.ASSETS.fetch('https://assets.invalid/reference.js')
+    // Not kept: an isolate has little memory, and what stores it is near.
+    async referenceScript(coding) {
+      const file = coding === 'gzip' ? 'reference.js.gz' : 'reference.js'
+      const { body, status } = await env.ASSETS.fetch(`https://assets.invalid/${file}`)
       if (status !== 200 || !body) throw new Error(`the script of the API reference is missing (${status})`)
       return body
     },
+    bodyOf: slices,
     targetOf: () => undefined,
     addressOf: (environment) => (environment as { address: string | null }).address,
     log,

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
-// Says whether what the gateway is made of may be used, is pinned, and has no known weakness.
+// Says whether what the gateway is made of may be used, is little, is pinned by its hash, and has no known weakness.
 const ALLOWED = new Set([
   'MIT',
   'ISC',
@@ -13,22 +13,26 @@ const ALLOWED = new Set([
   'BlueOak-1.0.0',
 ])
 
+/** What `npm ci --omit=dev` may install, on all platforms together. */
+const MOST_SHIPPED = 80
+
 interface Locked {
-  version: string
+  version?: string
   license?: string
   integrity?: string
   resolved?: string
   dev?: true
-  os?: string[]
   link?: true
+  hasInstallScript?: true
+  optionalDependencies?: Record<string, string>
 }
+type Packages = Record<string, Locked>
 
-const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as {
-  packages: Record<string, Locked>
-}
-const faults: string[] = []
-// Without what is the project's own: itself, its workspaces and the links to them.
-const locked = Object.entries(packages).filter(([path, { link }]) => path.includes('node_modules/') && !link)
+/** Without what is the project's own: itself, its workspaces and the links to them. */
+const lockedIn = (packages: Packages) =>
+  Object.entries(packages).filter(([path, { link }]) => path.includes('node_modules/') && !link)
+
+const shippedIn = (packages: Packages) => lockedIn(packages).filter(([, { dev }]) => !dev)
 
 /** An SPDX expression without nesting; what needs more is looked at by a person. */
 const isAllowed = (expression: string): boolean =>
@@ -37,28 +41,51 @@ const isAllowed = (expression: string): boolean =>
     .split(' OR ')
     .some((alternative) => alternative.split(' AND ').every((licence) => ALLOWED.has(licence)))
 
-for (const [path, { license = 'no licence', integrity, resolved, dev, os }] of locked) {
-  if (!dev && !isAllowed(license)) faults.push(`${path} is under ${license}`)
-  // Some binaries for other systems are listed by hand, because not every registry serves them.
-  if (!integrity && !(dev && os)) faults.push(`${path} has no integrity hash`)
-  if (resolved) faults.push(`${path} names the host that it came from`)
+/** What is wrong with the packages of a lock file. */
+export function faultsOf(packages: Packages): string[] {
+  const faults: string[] = []
+  for (const [path, { integrity, resolved }] of lockedIn(packages)) {
+    if (!integrity) faults.push(`${path} has no integrity hash`)
+    if (resolved) faults.push(`${path} names the host that it came from`)
+  }
+  const shipped = shippedIn(packages)
+  for (const [path, { license = 'no licence', hasInstallScript }] of shipped) {
+    if (!isAllowed(license)) faults.push(`${path} is under ${license}`)
+    // What such a script fetches has no hash here.
+    if (hasInstallScript) faults.push(`${path} runs a script when it is installed`)
+  }
+  if (shipped.length > MOST_SHIPPED)
+    faults.push(`${shipped.length} packages are shipped, ${MOST_SHIPPED} are the most`)
+  // npm leaves out in silence what its registry does not have.
+  for (const [name, version] of Object.entries(packages['']?.optionalDependencies ?? {}))
+    if (packages[`node_modules/${name}`]?.version !== version) faults.push(`${name} ${version} is not locked`)
+  return faults
 }
-const shipped = locked.filter(([, { dev }]) => !dev).length
-process.stdout.write(`${locked.length} packages locked, ${shipped} of them without the tools\n`)
 
-const { stdout } = spawnSync('npm', ['audit', '--omit=dev', '--audit-level=high', '--json'], {
-  encoding: 'utf8',
-})
-const audit = JSON.parse(stdout) as {
-  metadata?: { vulnerabilities: Record<string, number> }
-  vulnerabilities?: Record<string, { severity: string }>
-}
-if (audit.metadata) {
-  for (const [name, { severity }] of Object.entries(audit.vulnerabilities ?? {}))
-    if (severity === 'high' || severity === 'critical')
-      faults.push(`${name} has a known weakness: ${severity}`)
+/** What is known of the packages that are shipped, by the registry's word. */
+function weaknesses(): string[] {
+  const { stdout } = spawnSync('npm', ['audit', '--omit=dev', '--audit-level=high', '--json'], {
+    encoding: 'utf8',
+  })
+  const audit = JSON.parse(stdout) as {
+    metadata?: { vulnerabilities: Record<string, number> }
+    vulnerabilities?: Record<string, { severity: string }>
+  }
+  if (!audit.metadata) {
+    process.stdout.write('advisories: this registry does not tell\n')
+    return []
+  }
   process.stdout.write(`advisories: ${JSON.stringify(audit.metadata.vulnerabilities)}\n`)
-} else process.stdout.write('advisories: this registry does not tell\n')
+  return Object.entries(audit.vulnerabilities ?? {})
+    .filter(([, { severity }]) => severity === 'high' || severity === 'critical')
+    .map(([name, { severity }]) => `${name} has a known weakness: ${severity}`)
+}
 
-for (const fault of faults) process.stderr.write(`${fault}\n`)
-if (faults.length > 0) process.exitCode = 1
+if (import.meta.main) {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Packages }
+  const counts = [lockedIn(packages).length, shippedIn(packages).length]
+  process.stdout.write(`${counts[0]} packages locked, ${counts[1]} of them without the tools\n`)
+  const faults = [...faultsOf(packages), ...weaknesses()]
+  for (const fault of faults) process.stderr.write(`${fault}\n`)
+  if (faults.length > 0) process.exitCode = 1
+}

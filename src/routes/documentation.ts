@@ -1,17 +1,24 @@
 import { z } from '@hono/zod-openapi'
 import { stringify } from 'yaml'
-import type { Operation } from '../operation.ts'
+import type { Operation, OperationContext } from '../operation.ts'
 import { type ProblemSlug, problems, refuse } from '../problems.ts'
 import { problemResponse } from '../operation.ts'
-
-/** A script as a runtime has it at hand. */
-export type ScriptBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array>
+import { REFERENCE_TAG } from '../reference-tag.ts'
+import {
+  type BodyOf,
+  type Coding,
+  serveStatic,
+  type StaticBody,
+  type StaticFile,
+  staticText,
+} from '../static-file.ts'
 
 export interface DocumentationParts {
   /** The OpenAPI document; built on first use, when all operations are registered. */
   document(): object
   /** The API reference's script bundle; the entries know where it is. */
-  referenceScript(): Promise<ScriptBody>
+  referenceScript(coding: Coding): StaticBody | Promise<StaticBody>
+  bodyOf: BodyOf
 }
 
 // Scalar sets inline styles; scripts come from this origin only, and requests go nowhere else.
@@ -58,9 +65,6 @@ const prose = (text: string): string =>
     .replace(/</g, '&lt;')
     .replace(/`([^`]+)`/g, '<code>$1</code>')
 
-const script = (body: ScriptBody, caching: Record<string, string> = {}): Response =>
-  new Response(body, { headers: { 'content-type': 'text/javascript; charset=utf-8', ...caching } })
-
 /**
  * What opens the reference: nothing that leads to a service of its maker. Scalar fills a parameter in with the first
  * value of its enum, which would turn dry runs and replacing on: an empty example leaves the parameter out.
@@ -92,38 +96,58 @@ Scalar.createApiReference('#reference', {
 })
 `
 
+const conditional = z.object({
+  'if-none-match': z.string().optional().openapi({ description: 'Entity tags; 304 when one still holds.' }),
+})
+const UNCHANGED = { 304: { description: 'It is still what `If-None-Match` names.' } }
+
 const text = (description: string, type: string) => ({
   200: { description, content: { [type]: { schema: z.string() } } },
 })
 
-export function documentationOperations({ document, referenceScript }: DocumentationParts): Operation[] {
+const SCRIPT = 'text/javascript; charset=utf-8'
+
+/** To be kept, and asked for anew each time: a new version of the gateway changes it. */
+const REVALIDATED = 'no-cache'
+
+export function documentationOperations({
+  document,
+  referenceScript,
+  bodyOf,
+}: DocumentationParts): Operation[] {
   const common = { method: 'get', public: true, tag: 'Documentation', problems: [] } as const
-  // Anybody may ask for them, and they never change: as YAML it would be a tenth of a second each time.
-  const bytes = (text: string) => new TextEncoder().encode(text)
-  let json: Uint8Array<ArrayBuffer> | undefined
-  let yaml: Uint8Array<ArrayBuffer> | undefined
+  const json = staticText('application/json', REVALIDATED, () => JSON.stringify(document()))
+  const yaml = staticText('application/yaml', REVALIDATED, () => toYaml(document()))
+  const start = staticText(SCRIPT, REVALIDATED, () => START)
+  const reference = {
+    type: SCRIPT,
+    caching: 'public, max-age=3600',
+    tag: () => REFERENCE_TAG,
+    body: referenceScript,
+  }
+  const serve =
+    (file: StaticFile) =>
+    ({ request }: OperationContext) =>
+      serveStatic(request, file, bodyOf)
   return [
     {
       ...common,
       path: '/openapi.json',
       summary: 'This document as JSON',
+      headers: conditional,
       success: {
         200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: z.looseObject({}) } } },
+        ...UNCHANGED,
       },
-      handle: () =>
-        new Response((json ??= bytes(JSON.stringify(document()))), {
-          headers: { 'content-type': 'application/json' },
-        }),
+      handle: serve(json),
     },
     {
       ...common,
       path: '/openapi.yaml',
       summary: 'This document as YAML',
-      success: text('OpenAPI 3.1.', 'application/yaml'),
-      handle: () =>
-        new Response((yaml ??= bytes(toYaml(document()))), {
-          headers: { 'content-type': 'application/yaml' },
-        }),
+      headers: conditional,
+      success: { ...text('OpenAPI 3.1.', 'application/yaml'), ...UNCHANGED },
+      handle: serve(yaml),
     },
     {
       ...common,
@@ -143,7 +167,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       path: '/docs/reference.js',
       summary: 'The script of the API reference',
       success: text('A script.', 'text/javascript'),
-      handle: async () => script(await referenceScript(), { 'cache-control': 'public, max-age=3600' }),
+      handle: serve(reference),
     },
     {
       ...common,
@@ -151,7 +175,7 @@ export function documentationOperations({ document, referenceScript }: Documenta
       path: '/docs/start.js',
       summary: 'What the API reference is started with',
       success: text('A script.', 'text/javascript'),
-      handle: () => script(START),
+      handle: serve(start),
     },
     {
       ...common,

@@ -13,7 +13,15 @@ declare module 'vitest' {
   }
 }
 
-const SOURCES = ['src', 'adapters', 'migrations', 'wrangler.toml', 'package.json']
+const SOURCES = [
+  'src',
+  'adapters',
+  'assets',
+  'migrations',
+  'tools/assets.ts',
+  'wrangler.toml',
+  'package.json',
+]
 
 /** Copies what the Worker is made of, so that it can be changed and built without a trace in the project. */
 export function copyProject(): string {
