@@ -40,6 +40,9 @@ const PER_MS = 1024
 /** The first position that an event of a point in time can have. Epoch milliseconds. */
 export const firstPosition = (ms: number): number => Math.min(ms * PER_MS, Number.MAX_SAFE_INTEGER)
 
+/** How many events find a place after the last. */
+export const placesAfter = (last: number): number => Number.MAX_SAFE_INTEGER - last
+
 /** The place after `last` of an event of now: positions ascend even where a clock is set back. */
 export const positionAfter = (last: number, now: number): number => Math.max(firstPosition(now), last + 1)
 

@@ -8,10 +8,12 @@ import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import { openBudgets } from './budgets.ts'
+import { clockFault, watchClock } from './clock.ts'
 import type { Config } from './config.ts'
 import { createActor, type OwnActor } from './connection.ts'
 import type { Scope } from './history.ts'
-import { type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
+import { inspect } from './ledger/integrity.ts'
+import { type Commit, type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
@@ -99,7 +101,11 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       `AUDIT_KEY is not the key ${keys.id} that this database was written with; give a new key a new id: "${keys.id + 1}:<base64>"`,
     )
   }
-  const ledger = noticing(openLedger(database.db, database.commit), database.notice)
+  const auditFaults: string[] = []
+  const commit: Commit = (write) =>
+    auditFaults[0] === undefined ? database.commit(write) : Promise.reject(new Error(auditFaults[0]))
+  const ledger = noticing(openLedger(database.db, commit), database.notice)
+  auditFaults.push(...(await inspect(database.db, ledger, GATEWAY, log)))
   const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
   const senders: Sender[] = []
   const budgets = openBudgets()
@@ -112,7 +118,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
         registry,
         ledger,
         emergency: journal,
-        isFull: () => false,
+        isFull: () => clockFault() !== undefined,
         keys,
         send: createSend(sender.fetch, provesUnsent),
         budgets,
@@ -184,6 +190,8 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       const reasons: string[] = []
       if (draining) reasons.push('the gateway is stopping')
       if (database.fault() !== undefined) reasons.push('the database is at fault; the log says how')
+      const clock = clockFault()
+      reasons.push(...auditFaults, ...(clock === undefined ? [] : [clock]))
       if (journal.isSick() || !database.takesWrites()) reasons.push('the database does not take writes')
       try {
         ledger.probe()
@@ -204,8 +212,10 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   })
 
   // Without traffic nobody else would notice that the store takes writes again.
+  const lookAtClock = watchClock(log)
   const heal = async () => {
     database.look()
+    lookAtClock()
     if (journal.isSick()) await journal.heal()
     else if (!database.takesWrites()) await database.probe().catch(() => {})
   }

@@ -4,10 +4,12 @@ import { migrate } from 'drizzle-orm/durable-sqlite/migrator'
 import { registry } from '../adapters/index.ts'
 import migrations from '../migrations/migrations.js'
 import { openBudgets } from './budgets.ts'
+import { clockFault } from './clock.ts'
 import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
 import type { AuditEvent } from './ledger/event.ts'
+import { inspect } from './ledger/integrity.ts'
 import { type ChangeRecord, type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
 import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
 import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
@@ -110,6 +112,11 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
 
     const { log, settings } = surroundingsOf(this.env)
     if (!settings) return refused(MISCONFIGURED, [MISCONFIGURED.detail])
+    const faults = await inspect(db, ledger, name, log)
+    if (faults[0] !== undefined) {
+      const detail = 'the audit of the connection is at fault; the log says how'
+      return refused({ slug: 'audit-unavailable', detail, retryAfterSeconds: 60 }, faults)
+    }
     const { config, keys } = settings
     if (!registerAuditKey(db, keys)) {
       const detail = `AUDIT_KEY is not the key ${keys.id} that was used before`
@@ -126,7 +133,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
       registry,
       ledger,
       emergency: undefined,
-      isFull: () => this.#isFull(),
+      isFull: () => this.#isFull() || clockFault() !== undefined,
       keys,
       send,
       // Its own: the address is shared with strangers anyway.
@@ -273,6 +280,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async faults(): Promise<string[]> {
     const { ledger, faults } = await this.#opened
     ledger.probe()
-    return faults
+    const clock = clockFault()
+    return clock === undefined ? faults : [...faults, clock]
   }
 }

@@ -3,7 +3,17 @@ import { canonical, type Json } from '../json.ts'
 import type { FieldChanges, Kind } from '../model.ts'
 import type { audit } from './schema.ts'
 
-export type EventType = 'intent' | 'attempt' | 'outcome' | 'settled' | 'resolved' | 'refused'
+export const eventTypes = [
+  'intent',
+  'attempt',
+  'outcome',
+  'settled',
+  'resolved',
+  'refused',
+  // The gateway has made the audit append-only again.
+  'repaired',
+] as const
+export type EventType = (typeof eventTypes)[number]
 export type Outcome =
   | 'applied'
   | 'rejected'

@@ -17,6 +17,7 @@ import {
 } from 'drizzle-orm'
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { AuditKeys } from '../audit-keys.ts'
+import { clockFault } from '../clock.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { firstPosition, idAt, positionAfter } from '../new-id.ts'
@@ -330,6 +331,8 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   function insert(connection: string, draft: EventDraft): AuditEvent {
     const before = tip.get({ connection })
     const now = Date.now()
+    const wrong = clockFault(now)
+    if (wrong !== undefined) throw new Error(wrong)
     const position = positionAfter(newest.get()?.position ?? 0, now)
     const unhashed = {
       ...draft,

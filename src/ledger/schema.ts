@@ -1,4 +1,5 @@
 import { isNotNull, sql } from 'drizzle-orm'
+import type { EventType } from './event.ts'
 import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
 
 /**
@@ -20,7 +21,7 @@ export const audit = sqliteTable(
     id: text().notNull(),
     /** RFC 3339, UTC, milliseconds. */
     at: text().notNull(),
-    type: text({ enum: ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused'] }).notNull(),
+    type: text().$type<EventType>().notNull(),
     changeId: text('change_id'),
     /** The caller's name, or null where the gateway itself acts. */
     actor: text(),

@@ -3,7 +3,7 @@ import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../auth.
 import type { Config } from '../config.ts'
 import { deny } from '../denial.ts'
 import type { History } from '../history.ts'
-import type { AuditEvent, EventType, Outcome } from '../ledger/event.ts'
+import { type AuditEvent, type EventType, eventTypes, type Outcome } from '../ledger/event.ts'
 import { SUBJECTS_COUNTED } from '../ledger/refusals.ts'
 import type { Log } from '../log.ts'
 import { HIDDEN, hideChanges, widensFor } from '../hidden.ts'
@@ -19,8 +19,10 @@ export interface AuditRouteParts {
   log: Log
 }
 
-const types = ['intent', 'attempt', 'outcome', 'settled', 'resolved', 'refused'] as const
-const query = historyQuery.extend({ outcome: z.enum(outcomes).optional(), type: z.enum(types).optional() })
+const query = historyQuery.extend({
+  outcome: z.enum(outcomes).optional(),
+  type: z.enum(eventTypes).optional(),
+})
 
 /** An event without what its reader may not see. */
 type ShownEvent = Omit<AuditEvent, 'widens'> & { widens: boolean | typeof HIDDEN }
@@ -92,7 +94,7 @@ export const eventSchema = z
       description:
         'By the gateway’s clock (RFC 3339). Ids ascend even where it is set back; `since` and `until` go by the time in the id.',
     }),
-    type: z.enum(types),
+    type: z.enum(eventTypes),
     changeId: z.string().nullable(),
     actor: z
       .object({ caller: z.string(), key: z.string().nullable(), address: z.string().nullable() })

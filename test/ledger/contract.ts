@@ -3,6 +3,7 @@ import { appendOnly } from './append-only.ts'
 import { chains } from './chains.ts'
 import { entries } from './entries.ts'
 import { history } from './history.ts'
+import { integrity } from './integrity.ts'
 import { keys } from './keys.ts'
 import { refusals } from './refusals.ts'
 import { spellings } from './spellings.ts'
@@ -18,6 +19,7 @@ export function ledgerContract(driver: string, within: Within): void {
     describe('keeps a chain', () => chains(onLedger))
     describe('writes all of an entry or nothing', () => entries(onLedger))
     describe('is append-only', () => appendOnly(onLedger))
+    describe('is one', () => integrity(onLedger))
     describe('keeps where a change stands', () => standing(onLedger))
     describe('tells its history', () => history(onLedger))
     describe('tells of refused attempts', () => refusals(onLedger))

@@ -13,6 +13,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { type GatewayProcess, type Home, makeHome } from '../faults/gateway-process.ts'
 import { until } from '../faults/waiting.ts'
+import { TRIGGERS } from '../../src/ledger/integrity.ts'
 import { keys } from '../configuration.ts'
 import { controlOf, type Json } from '../sandbox-calls.ts'
 import build from '../../tools/build.ts'
@@ -271,3 +272,34 @@ test('what the emergency journal holds and the database cannot take is set aside
     await home.leave()
   }
 })
+
+const changes: [string, string, string][] = [
+  ['whose last event was changed', "UPDATE audit SET reason = 'forged'", 'was tampered with'],
+  ['whose clock was wrong', 'UPDATE audit SET position = 9007199254740990', 'a time that cannot be'],
+]
+test.each(changes)(
+  'an audit %s is not served as healthy, and takes nothing',
+  { timeout: 60_000 },
+  async (_, tampering, said) => {
+    const { home, gateway } = await inUse()
+    try {
+      await gateway.stop()
+      const other = new Database(home.database)
+      for (const name of Object.keys(TRIGGERS)) other.exec(`DROP TRIGGER ${name}`)
+      other.exec(`${tampering} WHERE position = (SELECT max(position) FROM audit)`)
+      other.close()
+      const again = await home.start()
+      const ready = await ask(again, '/health/ready')
+      expect([ready.status, ready.body.reasons.join()]).toEqual([503, expect.stringContaining(said)])
+      const key = await mint()
+      const refused = await change(again, key)
+      expect([refused.status, refused.body.type]).toEqual([503, '/problems/audit-unavailable'])
+      expect(await writesTo(key)).toBe(0)
+      expect(again.complaints.map(({ message }) => message)).toContain(
+        'audit is at fault, nothing is written',
+      )
+    } finally {
+      await home.leave()
+    }
+  },
+)

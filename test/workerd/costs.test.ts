@@ -68,7 +68,7 @@ const costs = {
   'a GET where the provider can be read': { ...asked, read: 1, provider: 'GET' },
   'a GET where it cannot': { ...asked, read: 1 },
   'an alarm with nothing left to do': { ...nothing, read: 5 },
-  'an object that is made anew': { ...nothing, read: 23 },
+  'an object that is made anew': { ...nothing, read: 71 },
   'a refused attempt': { ...asked, written: 8, read: 7, alarms: 1 },
   'a refused attempt in the same minute': { ...asked, written: 1, read: 2 },
 } satisfies Record<string, Cost>
