@@ -59,7 +59,7 @@ export default defineConfig({
                 GATEWAY_CONFIG: JSON.stringify(
                   configuration(inject('sandbox'), `${inject('issuers')}/workerd`, inject('limited').workerd),
                 ),
-                AUDIT_KEY: Buffer.alloc(32, 7).toString('base64'),
+                AUDIT_KEY: Buffer.from(Array.from({ length: 32 }, (_, n) => n * 7)).toString('base64'),
                 LOG_LEVEL: 'error',
               },
             },

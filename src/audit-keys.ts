@@ -28,6 +28,9 @@ export function parseAuditKey(text: string): AuditKeyText | undefined {
   return bytes.length === 32 ? { id: Number(id), bytes } : undefined
 }
 
+/** Whether somebody typed it: of 32 random bytes eight values are never all. */
+export const isGuessable = ({ bytes }: AuditKeyText): boolean => new Set(bytes).size <= 8
+
 export function deriveAuditKeys({ id, bytes }: AuditKeyText): AuditKeys {
   const derive = (use: string) => Buffer.from(hkdfSync('sha256', bytes, '', `credential-gateway/${use}`, 32))
   const keys = { fingerprint: derive('fingerprint'), etag: derive('etag'), request: derive('request') }

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import type { Adapter, Auth, Limits, Registry, SettingName } from './adapter.ts'
 import { isLoopbackHost, isPrivateHost, literalAddress, mayReach } from './address-guard.ts'
-import { pointer } from './json.ts'
+import { membersNotAlone, pointer } from './json.ts'
 import { kinds } from './model.ts'
+import { findNeverMatching } from './never-matching.ts'
 import { NAME, parseId, plainSpelling, type ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 
@@ -249,6 +250,12 @@ export function counterOf(
   return `${kind} at ${new URL(kind === 'tokens' ? tokenBaseUrl : baseUrl).host}`
 }
 
+/** What of a text no header and no form can carry; a file that was read into a variable ends in a newline, as a rule. */
+function controlIn(text: string): string | undefined {
+  if (/^\P{Cc}*[\r\n]+$/u.test(text)) return 'a newline at its end; take it off'
+  return /\p{Cc}/u.test(text) ? 'a control character in it' : undefined
+}
+
 const settings = (auth: Auth): SettingName[] =>
   auth.scheme === 'header' ? [auth.setting] : ['clientId', 'clientSecret']
 
@@ -284,14 +291,15 @@ function allowHttpFault(
 
 /**
  * Reads the document and names every fault at once; a fault's text never holds a value.
- * @param checksAddresses Whether the runtime checks the address that a connection is made to.
+ * @param onNode Where the address that a connection is made to is checked, and what never matches is a fault: on Workers one
+ * would take all traffic down, so there it is a warning.
  */
 export function readConfig(
   text: string,
   environment: Readonly<Record<string, string | undefined>>,
   registry: Registry,
-  checksAddresses = true,
-): { ok: true; value: Config } | { ok: false; faults: ConfigFault[] } {
+  onNode = true,
+): { ok: true; value: Config; warnings: ConfigFault[] } | { ok: false; faults: ConfigFault[] } {
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -299,6 +307,7 @@ export function readConfig(
     return { ok: false, faults: [{ path: '#', detail: 'is not JSON' }] }
   }
   const faults: ConfigFault[] = []
+  const warnings: ConfigFault[] = []
   const fault = (path: PropertyKey[], detail: string) => void faults.push({ path: pointer(path), detail })
   /** The value, if it has the shape; its faults are named otherwise. */
   function check<T>(schema: z.ZodType<T>, value: unknown, at: PropertyKey[]): T | undefined {
@@ -307,6 +316,10 @@ export function readConfig(
     return read.data
   }
 
+  const neverMatching = (at: PropertyKey[], detail: string) =>
+    void (onNode ? faults : warnings).push({ path: pointer(at), detail })
+
+  for (const at of membersNotAlone(text)) fault(at, 'is there twice, or is named __proto__')
   const whole = check(document, json, [])
   if (!whole) return { ok: false, faults }
 
@@ -337,7 +350,9 @@ export function readConfig(
     for (const setting of named) {
       const variable = given[setting]?.env ?? ''
       const value = environment[variable]
-      if (value) secrets[setting] = new Secret(value)
+      const control = value === undefined ? undefined : controlIn(value)
+      if (control) fault([...at, setting, 'env'], `names ${variable}, which has ${control}`)
+      else if (value) secrets[setting] = new Secret(value)
       else fault([...at, setting, 'env'], `names ${variable}, which is not set`)
     }
     const baseUrl = given.baseUrl ?? adapter.baseUrl.default
@@ -362,7 +377,7 @@ export function readConfig(
       const detail = url && addressFault(new URL(url), given, adapter.baseUrl)
       if (detail) fault([...at, setting], detail)
     }
-    const unusable = given.allowHttp && allowHttpFault(given, adapter.baseUrl, checksAddresses)
+    const unusable = given.allowHttp && allowHttpFault(given, adapter.baseUrl, onNode)
     if (unusable) fault([...at, 'allowHttp'], unusable)
     for (const [index, id] of given.self.entries()) {
       const read = readId(id)
@@ -418,7 +433,8 @@ export function readConfig(
     if (id === undefined) continue
     const target = readId(id)
     if (!target.ok) fault(at, target.fault)
-    else if (!Object.hasOwn(whole.connections, target.value.connection)) fault(at, 'leads to no connection')
+    else if (!Object.hasOwn(whole.connections, target.value.connection))
+      neverMatching(at, 'leads to no connection')
     else aliases.set(name, target.value)
   }
 
@@ -455,6 +471,10 @@ export function readConfig(
       fault(['callers', index, 'jwt', 'issuer'], 'is none of the issuers')
     callers.push(given)
   }
+  // A fault elsewhere may be why.
+  if (faults.length === 0)
+    for (const { at, detail } of findNeverMatching(registry, connections, aliases, callers))
+      neverMatching(at, detail)
   if (faults.length > 0) return { ok: false, faults }
-  return { ok: true, value: { connections, aliases, issuers, callers } }
+  return { ok: true, value: { connections, aliases, issuers, callers }, warnings }
 }

@@ -87,6 +87,25 @@ function hazard(node: ValueNode, path: string[], count: { values: number }): str
   return undefined
 }
 
+/** The places of members of a JSON text that a reader could lose: those that stand there again, and `__proto__`. */
+export function membersNotAlone(text: string): string[][] {
+  const found: string[][] = []
+  const walk = (node: ValueNode, path: string[]): void => {
+    if (node.type === 'Array') node.elements.forEach(({ value }, at) => walk(value, [...path, String(at)]))
+    if (node.type !== 'Object') return
+    const names = new Set(['__proto__'])
+    for (const { name, value } of node.members) {
+      const at = [...path, name.type === 'String' ? name.value : name.name]
+      const own = at.at(-1) ?? ''
+      if (names.has(own)) found.push(at)
+      names.add(own)
+      walk(value, at)
+    }
+  }
+  walk(parse(text, { mode: 'json' }).body, [])
+  return found
+}
+
 /**
  * One JSON object out of a request body (RFC 8259). Duplicate members, `__proto__` and deep nesting are refused,
  * because two readers of such a text can see two different objects.

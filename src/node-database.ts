@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -53,12 +53,13 @@ const isBusy = (error: unknown): boolean =>
  * (`synchronous=FULL`); readers and backups by other processes are welcome.
  */
 export function openDatabase(file: string, log: Log): NodeDatabase {
-  mkdirSync(dirname(file), { recursive: true })
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
   const lock = own(file)
   const isNew = !existsSync(file)
   const wasLeft = !isNew && isAsLeft(file, lock.left)
   const { sqlite, db, epoch } = openFile(file)
   const isKnown = isNew || (wasLeft && lock.left?.epoch === epoch - 1)
+  for (const suffix of ['', '-wal', '-shm', '.lock', '.emergency']) makePrivate(file + suffix, log)
   const files = new DatabaseFiles(file)
 
   /** What the next process is to find, if this one ends without a word. */
@@ -213,6 +214,17 @@ function openFile(file: string): { sqlite: Database.Database; db: Db; epoch: num
   } catch (error) {
     if (!(error instanceof Database.SqliteError) || !saysMalformed(error.code)) throw error
     throw new Error(`${file} is malformed (${error.message}); ${CURE}`, { cause: error })
+  }
+}
+
+/** Only its owner may read it: earlier versions, and whoever restored a backup, may have left it otherwise. */
+function makePrivate(path: string, log: Log): void {
+  const mode = statSync(path, { throwIfNoEntry: false })?.mode
+  if (mode === undefined || (mode & 0o077) === 0) return
+  try {
+    chmodSync(path, 0o600)
+  } catch (error) {
+    log.warn('file is not the gateway’s alone', { file: path, error: String(error) })
   }
 }
 

@@ -42,7 +42,7 @@ export interface NodeJournal extends Emergency {
  * outcome, fsynced; what follows the last line is zero bytes. Entries hold what the audit would hold, and no secret.
  */
 export function openJournal(file: string, ledger: Ledger, probe: () => Promise<void>, log: Log): NodeJournal {
-  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT)
+  const fd = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o600)
   /** Zeroes from `from` on, so that the whole space is taken and nothing of an unfinished line is left. */
   const clear = (from: number): void => {
     const zeros = Buffer.alloc(SIZE - from)

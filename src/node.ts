@@ -3,6 +3,7 @@ import { registry } from '../adapters/index.ts'
 import { openLog } from './log.ts'
 import { onAskedToEnd } from './node-ending.ts'
 import { startNodeGateway } from './node-gateway.ts'
+import { harden } from './node-hardening.ts'
 import { readSettings } from './settings.ts'
 
 /** Prints every fault of the surroundings at once, by name and never by value, and ends the process. */
@@ -11,11 +12,8 @@ function refuseToStart(faults: string[]): never {
   process.exit(1)
 }
 
-// Node's diagnostic reports, where an operator turns them on, would list the environment, which is full of secrets.
-process.report.excludeEnv = true
-
 const { env } = process
-const ownFaults: string[] = []
+const ownFaults = harden(process)
 
 const port = Number(env['PORT'] ?? 8787)
 if (!Number.isInteger(port) || port < 0 || port > 65535) ownFaults.push('PORT is no port number')

@@ -42,9 +42,10 @@ export const surroundingsOf = perEnvironment((env): Surroundings => {
     Object.entries(env).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   )
   const document = documentOf(variables)
-  const { level, faults, settings } = readSettings(variables, document, registry, false)
+  const { level, faults, warnings, settings } = readSettings(variables, document, registry, false)
   if (document === undefined) faults.push('GATEWAY_CONFIG must hold the configuration')
   const log = openLog(level, (line) => console.log(line.trimEnd()))
   for (const fault of faults) log.error('not configured', { fault })
+  for (const warning of warnings) log.warn('never matches', { warning })
   return { log, settings }
 })

@@ -1,10 +1,13 @@
 import { openLog } from '../src/log.ts'
 import { onAskedToEnd } from '../src/node-ending.ts'
+import { harden } from '../src/node-hardening.ts'
 import { startWorker, variablesIn } from './worker-process.ts'
 
 // Serves what `npm run worker:check` has built. GATEWAY_CONFIG holds the configuration itself, as on Cloudflare; STORAGE is
 // a folder. Upstreams must be in public networks, unless ALLOW_NETWORKS names others: `private`, `local` or CIDR blocks.
 const { env } = process
+// Certificates are workerd's own matter: it knows no switch for them.
+harden(process)
 const log = openLog('info', (line) => void process.stdout.write(line))
 const stop = new AbortController()
 onAskedToEnd(process, () => stop.abort())

@@ -200,7 +200,10 @@ describe('an object', () => {
       `apinizer:MyProject:${username.replace("'", '%27').replace(' ', '%20')}`,
     ]
     await providers().apinizer.mint('credential', `MyProject/${username}`, {})
-    const { fingerprint, request } = deriveAuditKeys({ id: 1, bytes: Buffer.alloc(32, 7) })
+    const { fingerprint, request } = deriveAuditKeys({
+      id: 1,
+      bytes: Buffer.from(Array.from({ length: 32 }, (_, n) => n * 7)),
+    })
     const body = { secret: 'again' }
     const secret = {
       action: 'set' as const,
