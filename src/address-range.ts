@@ -9,10 +9,18 @@ interface Range {
 
 const toNumber = (bytes: number[]): bigint => bytes.reduce((sum, byte) => (sum << 8n) | BigInt(byte), 0n)
 
+/** An IPv6 address with its last part in hexadecimal: the library takes `::8.0.0.1` for `::ffff:8.0.0.1`, and others do not. */
+const inHex = (address: string): string =>
+  address.replace(/:(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a, b, c, d) => {
+    const group = (high: unknown, low: unknown) => (Number(high) * 256 + Number(low)).toString(16)
+    return `:${group(a, b)}:${group(c, d)}`
+  })
+
 function toRange(text: string): Range | undefined {
-  const [address = '', prefix] = text.split('/')
+  const [given = '', prefix] = text.split('/')
   // Other readers take `010.0.0.1` for another address, and an empty prefix for a fault.
-  if (!ipaddr.IPv6.isValid(address) && !ipaddr.IPv4.isValidFourPartDecimal(address)) return undefined
+  if (!ipaddr.IPv6.isValid(given) && !ipaddr.IPv4.isValidFourPartDecimal(given)) return undefined
+  const address = inHex(given)
   if (prefix !== undefined && !/^\d{1,3}$/.test(prefix)) return undefined
   const parsed = ipaddr.process(address) // an IPv4-mapped IPv6 address is the IPv4 address
   const mapped = parsed.kind() === 'ipv4' && address.includes(':')

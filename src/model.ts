@@ -88,6 +88,15 @@ const permit = (verb: string) =>
     widens: turnsOn,
   })
 
+const REDIRECT =
+  'must be an http or https address, or one of a private-use scheme with a dot in it (RFC 8252 §7.1), without a fragment'
+
+/** RFC 6749 §3.1.2. What a browser would run, or open from its own machine, is no place to send an answer to. */
+function isRedirect(text: string): boolean {
+  const url = URL.parse(text)
+  return url !== null && !text.includes('#') && /^(https?|[a-z][a-z\d+-]*\.[a-z\d+.-]+):$/.test(url.protocol)
+}
+
 export const model = {
   credential: {
     name: field({ schema: line(), about: 'What people call it.', example: 'Warehouse sync' }),
@@ -104,8 +113,12 @@ export const model = {
       widens: turnsOn,
     }),
     secret: field({
-      schema: text()
+      schema: z
+        .string()
         .refine((value) => value !== '', { error: 'must not be empty' })
+        .refine((value) => value.isWellFormed() && !/\p{Cc}/u.test(value), {
+          error: 'must be well-formed Unicode without control characters',
+        })
         .transform((value) => new Secret(value)),
       about: 'The secret itself. Never returned, never stored; audited as a keyed fingerprint.',
       example: 'correct-horse-battery-staple',
@@ -147,7 +160,7 @@ export const model = {
       },
     }),
     redirectUri: field({
-      schema: z.url(),
+      schema: z.url().refine(isRedirect, { error: REDIRECT }),
       about: 'Where an authorization answer is sent.',
       example: 'https://example.com/callback',
       widens: (from, to) => to !== null && to !== from,
