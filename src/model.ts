@@ -94,7 +94,9 @@ const REDIRECT =
 /** RFC 6749 §3.1.2. What a browser would run, or open from its own machine, is no place to send an answer to. */
 function isRedirect(text: string): boolean {
   const url = URL.parse(text)
-  return url !== null && !text.includes('#') && /^(https?|[a-z][a-z\d+-]*\.[a-z\d+.-]+):$/.test(url.protocol)
+  // What is no address at all has its fault already.
+  if (url === null) return true
+  return !text.includes('#') && /^(https?|[a-z][a-z\d+-]*\.[a-z\d+.-]+):$/.test(url.protocol)
 }
 
 export const model = {
