@@ -1,6 +1,7 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Registry } from './adapter.ts'
 import { type AdmissionParts, createAdmission } from './admission.ts'
+import { clientAddress } from './client-address.ts'
 import type { Actor } from './connection.ts'
 import type { History } from './history.ts'
 import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
@@ -87,7 +88,8 @@ export function createApp(parts: AppParts): OpenAPIHono {
       if (!operation) return refuse('not-found', 'there is no such route')
       const at = operation.path.split('/').findIndex((part) => part.startsWith('{'))
       const segment = url.pathname.split('/')[at] ?? ''
-      const address = parts.addressOf(environment)
+      const peer = parts.addressOf(environment)
+      const address = clientAddress(peer, request.headers, parts.config.trustedProxies)
       return run(operation, { request, url, segment, query: {}, requestId, traceparent, address }, headers)
     }
 

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Adapter, Auth, Limits, Registry, SettingName } from './adapter.ts'
 import { isLoopbackHost, isPrivateHost, literalAddress, mayReach } from './address-guard.ts'
+import { readRange } from './client-address.ts'
 import { membersNotAlone, pointer } from './json.ts'
 import { kinds } from './model.ts'
 import { findNeverMatching } from './never-matching.ts'
@@ -202,6 +203,7 @@ const document = z.strictObject({
   aliases: z.record(z.string(), z.unknown()).default({}),
   issuers: z.array(z.unknown()).default([]),
   callers: z.array(z.unknown()).default([]),
+  trustedProxies: z.array(z.unknown()).default([]),
 })
 
 /** One account at a provider, with its references resolved. */
@@ -229,6 +231,8 @@ export interface Config {
   aliases: ReadonlyMap<string, ResourceAddress>
   issuers: readonly IssuerConfig[]
   callers: readonly CallerConfig[]
+  /** Proxies whose word on where a request comes from is taken. */
+  trustedProxies: readonly NonNullable<ReturnType<typeof readRange>>[]
 }
 
 export interface ConfigFault {
@@ -471,10 +475,15 @@ export function readConfig(
       fault(['callers', index, 'jwt', 'issuer'], 'is none of the issuers')
     callers.push(given)
   }
+  const trustedProxies = whole.trustedProxies.flatMap((value, index) => {
+    const range = typeof value === 'string' ? readRange(value) : undefined
+    if (!range) fault(['trustedProxies', index], 'is neither an address nor a CIDR range')
+    return range ? [range] : []
+  })
   // A fault elsewhere may be why.
   if (faults.length === 0)
     for (const { at, detail } of findNeverMatching(registry, connections, aliases, callers))
       neverMatching(at, detail)
   if (faults.length > 0) return { ok: false, faults }
-  return { ok: true, value: { connections, aliases, issuers, callers }, warnings }
+  return { ok: true, value: { connections, aliases, issuers, callers, trustedProxies }, warnings }
 }

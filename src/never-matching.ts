@@ -1,6 +1,6 @@
 import type { KindSpec, Registry } from './adapter.ts'
 import type { CallerConfig, ConnectionConfig, Rule } from './config.ts'
-import { type AnyCapabilities, isWritable, type Kind } from './model.ts'
+import { fieldsOf, type Kind, kinds } from './model.ts'
 import { parseId, type ResourceAddress } from './resource-id.ts'
 
 /** What an operator wrote that grants nothing, nor leads anywhere: a slip, as a rule. */
@@ -11,15 +11,13 @@ export interface NeverMatching {
 
 interface Place {
   connection: string
-  kind: Kind
   spec: KindSpec<Kind>
 }
 
 function placesOf(connections: ReadonlyMap<string, ConnectionConfig>, registry: Registry): Place[] {
   return [...connections.values()].flatMap(({ name, provider }) =>
-    Object.entries(registry[provider]?.kinds ?? {}).map(([kind, spec]) => ({
+    Object.values(registry[provider]?.kinds ?? {}).map((spec) => ({
       connection: name,
-      kind: kind as Kind,
       spec: spec as KindSpec<Kind>,
     })),
   )
@@ -45,33 +43,21 @@ function mayMatch(glob: string, place: Place): boolean {
   return text.split(':').length - 1 <= place.spec.key.length && !/[/?#\p{C}]/u.test(text)
 }
 
-/** Whether a rule for these actions can use the field anywhere. */
-function isUsable({ actions }: Rule, name: string, { spec }: Place): boolean {
-  const capability = (spec.fields as AnyCapabilities)[name]
-  if (!capability) return false
-  return isWritable(capability) || actions.some((action) => action !== 'write' && action !== 'plan')
-}
-
 function inRule(rule: Rule, places: readonly Place[], at: PropertyKey[]): NeverMatching[] {
-  const found: NeverMatching[] = []
   // The history of a connection that was taken out can still be audited.
   const isForHistory = rule.actions.every((action) => action === 'audit')
-  for (const [index, glob] of rule.ids.entries()) {
-    if (isForHistory || places.some((place) => mayMatch(glob, place))) continue
-    found.push({ at: [...at, 'ids', index], detail: 'matches no id of any connection' })
-  }
-  const reached = places.filter((place) => rule.ids.some((glob) => mayMatch(glob, place)))
-  if (reached.length === 0) return found
-  const ofKinds = reached.filter(({ kind }) => rule.kinds.includes(kind))
-  for (const [index, kind] of rule.kinds.entries()) {
-    if (ofKinds.some((place) => place.kind === kind)) continue
-    found.push({ at: [...at, 'kinds', index], detail: 'is no kind of what the rule’s ids match' })
-  }
-  for (const [index, name] of rule.fields.entries()) {
-    if (name === '*' || ofKinds.length === 0 || ofKinds.some((place) => isUsable(rule, name, place))) continue
-    found.push({ at: [...at, 'fields', index], detail: 'is no field that these actions can use there' })
-  }
-  return found
+  return [
+    ...rule.ids.flatMap((glob, index) =>
+      isForHistory || places.some((place) => mayMatch(glob, place))
+        ? []
+        : [{ at: [...at, 'ids', index], detail: 'matches no id of any connection' }],
+    ),
+    ...rule.fields.flatMap((name, index) =>
+      name === '*' || kinds.some((kind) => Object.hasOwn(fieldsOf(kind), name))
+        ? []
+        : [{ at: [...at, 'fields', index], detail: 'is no field of any kind' }],
+    ),
+  ]
 }
 
 /** Rules and aliases that can never match anything, each with its place in the document. */

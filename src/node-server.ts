@@ -2,13 +2,12 @@ import { getRequestListener, type HttpBindings, RequestError } from '@hono/node-
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { v7 as uuidv7 } from 'uuid'
-import { ALWAYS } from './app.ts'
 import { Deadline } from './deadline.ts'
+import { NO_HOST, NO_TARGET, refuseEarly } from './early-refusal.ts'
 import type { Log } from './log.ts'
-import { problemResponse } from './operation.ts'
-import { type ProblemSlug, refuse } from './problems.ts'
+import type { ProblemSlug } from './problems.ts'
 import { MAX_BODY } from './request-body.ts'
+import { isHost, readTarget } from './request-target.ts'
 
 /** How long clients may take. Milliseconds. */
 export interface Patience {
@@ -86,16 +85,6 @@ function linger(incoming: IncomingMessage, lingering: Set<Socket>): void {
   incoming.resume()
 }
 
-/** What cannot become a request is refused here. `detail` never holds anything of it. */
-function refusalOf(slug: ProblemSlug, detail: string, log: Log): Response {
-  const requestId = uuidv7()
-  const response = problemResponse(refuse(slug, detail).problem, requestId, '/')
-  for (const [name, value] of Object.entries({ ...ALWAYS, 'x-request-id': requestId }))
-    response.headers.set(name, value)
-  log.info('request', { requestId, method: null, route: null, status: response.status, detail })
-  return response
-}
-
 const MALFORMED = ['malformed-request', 'the request is not well-formed HTTP'] as const
 
 /** By the codes of Node's HTTP server. */
@@ -135,10 +124,21 @@ function deafen(socket: Socket): void {
   socket.destroySoon = () => part(socket)
 }
 
-/** RFC 9112 §3.2: one Host; HTTP/1.0, which health checks still speak, needs none. */
-function hasOneHost({ headersDistinct, httpVersion }: IncomingMessage): boolean {
-  const hosts = headersDistinct['host']?.length ?? 0
-  return hosts === 1 || (hosts === 0 && httpVersion === '1.0')
+/**
+ * Why nothing can be made of the request's first line and its Host, or undefined. RFC 9112 §3.2: one Host; HTTP/1.0, which
+ * health checks still speak, needs none. An absolute form is made an origin form, with its own host.
+ */
+function targetFault(incoming: IncomingMessage): string | undefined {
+  const { headersDistinct, httpVersion, url = '' } = incoming
+  const hosts = headersDistinct['host'] ?? (httpVersion === '1.0' ? ['localhost'] : [])
+  const [host = ''] = hosts
+  if (hosts.length !== 1 || !isHost(host)) return NO_HOST
+  const target = readTarget(url)
+  if (!target) return NO_TARGET
+  incoming.url = target.path
+  // The listener knows no port that is empty.
+  incoming.headers.host = (target.host ?? host).replace(/:$/, '')
+  return undefined
 }
 
 /** Node's HTTP server in front of an app: every connection has bounds, and every refusal is a problem document. */
@@ -150,12 +150,14 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   /** Connections that end with a reply that was given. */
   const ending = new WeakSet<Duplex>()
   const lingering = new Set<Socket>()
+  /** Why a request that came whole is none. */
+  const unfit = new WeakMap<IncomingMessage, string>()
 
   /** Refuses what cannot be read, when everything that came before it on the connection has been answered. */
   async function refuseRest(socket: Socket, [slug, detail]: readonly [ProblemSlug, string]): Promise<void> {
     refused.add(socket)
     deafen(socket)
-    const refusal = await bytesOf(refusalOf(slug, detail, log))
+    const refusal = await bytesOf(refuseEarly(slug, detail, log))
     const last = latest.get(socket)
     const refuseNow = (): void => {
       if (socket.writable) socket.write(refusal)
@@ -182,8 +184,8 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   const listener = getRequestListener(
     async (request, environment) => {
       const { incoming, outgoing } = environment as HttpBindings
-      if (!hasOneHost(incoming))
-        return refusalOf('malformed-request', 'the request does not have one Host', log)
+      const fault = unfit.get(incoming)
+      if (fault !== undefined) return refuseEarly('malformed-request', fault, log)
       const response = await fetch(request, environment as HttpBindings)
       if (!incoming.complete) await takeSmall(incoming)
       // One that is streamed has its end too late.
@@ -196,9 +198,9 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       autoCleanupIncoming: false,
       errorHandler(error) {
         if (error instanceof RequestError)
-          return refusalOf('malformed-request', 'the target or the Host of the request is not valid', log)
+          return refuseEarly('malformed-request', 'the target or the Host of the request is not valid', log)
         log.error('request failed', { error: String(error) })
-        return refusalOf('internal-error', 'see the log entry of this request', log)
+        return refuseEarly('internal-error', 'see the log entry of this request', log)
       },
     },
   )
@@ -233,6 +235,13 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
         outgoing.socket?.setTimeout(0)
         if (!incoming.complete && !incoming.destroyed) linger(incoming, lingering)
       })
+      const fault = targetFault(incoming)
+      // What the listener gets is well-formed, so that it can be built.
+      if (fault !== undefined) {
+        incoming.url = '/'
+        incoming.headers.host = 'localhost'
+        unfit.set(incoming, fault)
+      }
       void listener(incoming, outgoing)
     },
   )

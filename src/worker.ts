@@ -5,8 +5,10 @@ import type { ChangeAnswer } from './change.ts'
 import type { Config } from './config.ts'
 import type { Actor } from './connection.ts'
 import { Deadline } from './deadline.ts'
+import { NO_HOST, NO_TARGET, refuseEarly } from './early-refusal.ts'
 import type { Log } from './log.ts'
 import { refuse } from './problems.ts'
+import { isHost, readTarget } from './request-target.ts'
 import { GATEWAY } from './resource-id.ts'
 import type { Bytes } from './static-file.ts'
 import { type Env, perEnvironment, surroundingsOf } from './worker-environment.ts'
@@ -16,7 +18,13 @@ import { workerSend } from './worker-send.ts'
 
 export { Connection } from './worker-object.ts'
 
-const NOTHING: Config = { connections: new Map(), aliases: new Map(), issuers: [], callers: [] }
+const NOTHING: Config = {
+  connections: new Map(),
+  aliases: new Map(),
+  issuers: [],
+  callers: [],
+  trustedProxies: [],
+}
 
 /** How long `_gateway` may take to count a request or to say how it is. Milliseconds. */
 const PATIENCE = 1000
@@ -156,10 +164,28 @@ const appOf = perEnvironment((env) => {
 })
 
 /** The stateless Worker. */
+/**
+ * The request with a URL that no Host has made: what stands in the place of one has to be one. workerd tells the target as it
+ * came, Cloudflare a whole URL.
+ */
+function toRoute(request: Request, log: Log): Request | Response {
+  const asSent = request.url.startsWith('/')
+  // One Worker that calls another sends a URL alone.
+  const host = request.headers.get('host') ?? (asSent ? '' : 'localhost')
+  if (!isHost(host)) return refuseEarly('malformed-request', NO_HOST, log)
+  const target = readTarget(request.url)
+  if (!target) return refuseEarly('malformed-request', NO_TARGET, log)
+  return asSent ? new Request(`http://localhost${target.path}`, request) : request
+}
+
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    const reply = await appOf(env).fetch(request, { address: request.headers.get('cf-connecting-ip') })
-    if (request.body && !request.body.locked) await linger(request.body)
+    const routed = toRoute(request, surroundingsOf(env).log)
+    const isRefused = routed instanceof Response
+    const { body } = isRefused ? request : routed
+    const address = request.headers.get('cf-connecting-ip')
+    const reply = isRefused ? routed : await appOf(env).fetch(routed, { address })
+    if (body && !body.locked) await linger(body)
     return reply
   },
 }

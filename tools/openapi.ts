@@ -14,7 +14,7 @@ const { values, positionals } = parseArgs({
 const file = positionals[0] ?? 'openapi.yaml'
 
 const app = createApp({
-  config: { connections: new Map(), aliases: new Map(), issuers: [], callers: [] },
+  config: { connections: new Map(), aliases: new Map(), issuers: [], callers: [], trustedProxies: [] },
   registry,
   actor: () => undefined,
   history: {

@@ -105,7 +105,8 @@ const config :Workerd.Config = (
     name = "http",
     address = ${quoted(`${authority(settings.host)}:${settings.port}`)},
     # Only Cloudflare's edge may say where a request comes from; here it would be the client's own word.
-    http = (injectRequestHeaders = [(name = "CF-Connecting-IP")]),
+    # The target comes as it was sent: otherwise workerd would put the Host before it, whatever that holds.
+    http = (style = proxy, injectRequestHeaders = [(name = "CF-Connecting-IP")]),
     service = "gateway",
   )],
 );

@@ -1,0 +1,10 @@
+import { inject } from 'vitest'
+import { requestTargets } from '../request-targets.ts'
+import { makeWorkerHome } from './worker-home.ts'
+
+// In workerd itself: what it makes of a Host before a Worker sees it is what is in question.
+requestTargets(async () => {
+  const home = makeWorkerHome(inject('sandbox'), inject('worker'))
+  const { url } = await home.start()
+  return { url, close: () => home.leave() }
+})
