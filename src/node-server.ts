@@ -6,6 +6,8 @@ import { Deadline } from './deadline.ts'
 import { NO_HOST, NO_TARGET, refuseEarly } from './early-refusal.ts'
 import type { Log } from './log.ts'
 import type { ProblemSlug } from './problems.ts'
+import { boundConnections } from './node-connections.ts'
+import { createPipeline } from './node-pipeline.ts'
 import { MAX_BODY } from './request-body.ts'
 import { isHost, readTarget } from './request-target.ts'
 
@@ -23,9 +25,6 @@ export interface Patience {
 
 /** A proxy keeps idle connections for 60 s as a rule; one that is closed under its hands costs it a request. */
 const PATIENCE: Patience = { headersMs: 10_000, requestMs: 30_000, replyMs: 30_000, idleMs: 65_000 }
-
-/** Far more than a proxy keeps open, and few enough for the memory that each may take. New ones beyond it are closed. */
-const MAX_CONNECTIONS = 1000
 
 /** Bytes of the request line and the headers together. */
 const MAX_HEADERS = 16 * 1024
@@ -215,39 +214,52 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
       requireHostHeader: false,
     },
     (incoming, outgoing) => {
-      // Nobody could be told what became of it.
-      if (ending.has(incoming.socket)) return
-      latest.set(incoming.socket, outgoing)
-      const { writeHead } = outgoing
-      outgoing.writeHead = (...head: unknown[]) => {
-        // What is left of the body would stand before the next request.
-        if (!incoming.complete) {
-          outgoing.shouldKeepAlive = false
-          ending.add(incoming.socket)
-        }
-        return Reflect.apply(writeHead, outgoing, head)
-      }
-      // Node loses what follows a wish to upgrade on the connection, though nothing is upgraded.
-      if (incoming.headers.upgrade !== undefined) outgoing.shouldKeepAlive = false
-      outgoing.once('prefinish', () => bound(outgoing))
-      outgoing.prependOnceListener('finish', () => {
-        // The next request may be worked on for longer.
-        outgoing.socket?.setTimeout(0)
-        if (!incoming.complete && !incoming.destroyed) linger(incoming, lingering)
+      const { socket } = incoming
+      latest.set(socket, outgoing)
+      connections.mark(socket, 'working')
+      outgoing.once('prefinish', () => connections.mark(socket, 'answered'))
+      outgoing.once('close', () => {
+        if (latest.get(socket) === outgoing) connections.mark(socket, 'idle')
+        else connections.mark(socket, 'working')
       })
-      const fault = targetFault(incoming)
-      // What the listener gets is well-formed, so that it can be built.
-      if (fault !== undefined) {
-        incoming.url = '/'
-        incoming.headers.host = 'localhost'
-        unfit.set(incoming, fault)
-      }
-      void listener(incoming, outgoing)
+      inTurn(socket, outgoing, () => {
+        // Nobody could be told what became of it.
+        if (!ending.has(socket)) begin(incoming, outgoing)
+      })
     },
   )
+  const connections = boundConnections(server)
+  const inTurn = createPipeline()
+
+  function begin(incoming: IncomingMessage, outgoing: ServerResponse): void {
+    const { writeHead } = outgoing
+    outgoing.writeHead = (...head: unknown[]) => {
+      // What is left of the body would stand before the next request.
+      if (!incoming.complete) {
+        outgoing.shouldKeepAlive = false
+        ending.add(incoming.socket)
+      }
+      return Reflect.apply(writeHead, outgoing, head)
+    }
+    // Node loses what follows a wish to upgrade on the connection, though nothing is upgraded.
+    if (incoming.headers.upgrade !== undefined) outgoing.shouldKeepAlive = false
+    outgoing.once('prefinish', () => bound(outgoing))
+    outgoing.prependOnceListener('finish', () => {
+      // The next request may be worked on for longer.
+      outgoing.socket?.setTimeout(0)
+      if (!incoming.complete && !incoming.destroyed) linger(incoming, lingering)
+    })
+    const fault = targetFault(incoming)
+    // What the listener gets is well-formed, so that it can be built.
+    if (fault !== undefined) {
+      incoming.url = '/'
+      incoming.headers.host = 'localhost'
+      unfit.set(incoming, fault)
+    }
+    void listener(incoming, outgoing)
+  }
   // Headers are bounded by their size alone.
   server.maxHeadersCount = 0
-  server.maxConnections = MAX_CONNECTIONS
 
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
     if (socket.destroyed || refused.has(socket)) return

@@ -400,7 +400,9 @@ describe('replies on one connection', () => {
     const socket = await open(to)
     const hearing = heard(socket)
     socket.write(text)
-    await until(() => to.answered.includes('/soon'))
+    await until(() =>
+      text.startsWith('GET /later') ? begun.has(endOf(socket) ?? socket) : to.answered.includes('/soon'),
+    )
     // By the end of another connection everything has happened that follows the app's reply.
     await say(to, get('/soon', 'Connection: close\r\n'))
     expect(endOf(socket)?.timeout || undefined).toBeUndefined()
@@ -472,5 +474,64 @@ describe('replies on one connection', () => {
     await once(first, 'data')
     expect(await say(to, get('/soon'))).toBe('')
     first.destroy()
+  })
+
+  test('requests on one connection are worked on one after the other', async () => {
+    const to = await serve()
+    const socket = await open(to)
+    const hearing = heard(socket)
+    socket.write(get('/later') + get('/soon') + get('/soon'))
+    await until(() => begun.has(endOf(socket) ?? socket))
+    // By the end of another connection everything has happened that would.
+    await say(to, get('/refused', 'Connection: close\r\n'))
+    expect(to.answered).toEqual(['/refused'])
+    release()
+    socket.write(get('/soon', 'Connection: close\r\n'))
+    expect(statuses(await hearing)).toEqual(['200', '200', '200', '200'])
+    expect(to.answered).toEqual(['/refused', '/later', '/soon', '/soon', '/soon'])
+  })
+
+  test('1,000 idle connections, without a head or with half of one, shut nobody out', async () => {
+    const to = await serve()
+    const working = await open(to)
+    const hearing = heard(working)
+    working.write(get('/later'))
+    await until(() => begun.has(endOf(working) ?? working))
+    const kept = await open(to)
+    kept.write(get('/soon'))
+    await once(kept, 'data')
+
+    const idle: Socket[] = []
+    for (let n = 0; n < 1100; n++) {
+      const socket = await open(to)
+      if (n % 2) socket.write('GET /soon HTTP/1.1\r\nHost: a\r\nX-Half:')
+      idle.push(socket)
+    }
+    for (let n = 0; n < 20; n++)
+      expect(statuses(await say(to, get('/soon', 'Connection: close\r\n')))).toEqual(['200'])
+    // The longest idle have given way, and what is worked on has not.
+    expect(endOf(kept)?.destroyed).toBe(true)
+    expect(endOf(idle.at(-1) as Socket)?.destroyed).toBe(false)
+    expect(endOf(working)?.destroyed).toBe(false)
+    release()
+    working.write(get('/soon', 'Connection: close\r\n'))
+    expect(statuses(await hearing)).toEqual(['200', '200'])
+    for (const socket of [...idle, kept]) socket.destroy()
+  })
+
+  test('of requests that wait there is a bounded number, and whoever sends more loses its connection', async () => {
+    const to = await serve()
+    const flooding = await Promise.all(Array.from({ length: 12 }, () => open(to)))
+    for (const socket of flooding) socket.write(get('/later') + get('/soon').repeat(2000))
+    await until(() => flooding.some((socket) => endOf(socket)?.destroyed))
+    expect(statuses(await say(to, get('/soon', 'Connection: close\r\n')))).toEqual(['200'])
+    // None of those behind the first was begun.
+    expect(to.answered).toEqual(['/soon'])
+    for (const socket of flooding) socket.destroy()
+    await until(() => flooding.every((socket) => endOf(socket)?.destroyed))
+    // What waited is not counted any more.
+    const socket = await open(to)
+    socket.write(get('/soon').repeat(500) + get('/soon', 'Connection: close\r\n'))
+    expect(statuses(await heard(socket))).toHaveLength(501)
   })
 })
