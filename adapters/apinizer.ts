@@ -54,6 +54,8 @@ export const apinizer: Adapter = {
   kinds: {
     credential: {
       key: ['projectName', 'username'],
+      // User names are unique over all projects, and the project `admin` shows everybody's.
+      alone: 'username',
       checkKey: (part) => (part.length <= 255 ? undefined : 'must be at most 255 characters long'),
       fields: {
         name: { mutability: 'readWrite', upstream: 'fullName', equivalence: 'trimmed' },

@@ -31,6 +31,11 @@ export type Ref = Readonly<Record<string, string>>
 export interface KindSpec<K extends Kind> {
   /** The names of the key's parts in order: `projectName:username` has two. */
   key: readonly string[]
+  /**
+   * The last of them, where it alone says which resource is meant, whatever stands before it: then several ids lead to one
+   * resource, which has one writer all the same.
+   */
+  alone?: string
   /** Checks one decoded part of the key; the fault's text, or undefined where it is good. */
   checkKey(part: string): string | undefined
   fields: Capabilities<K>

@@ -24,6 +24,7 @@ import type { AnyValues, FieldChanges, Kind, Values } from './model.ts'
 import { intentOf, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { newId } from './new-id.ts'
+import { endOfId } from './one-resource.ts'
 import type { ResourceQueue } from './queue.ts'
 import { readBack, toProblem } from './read.ts'
 import {
@@ -133,7 +134,7 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   try {
     const known = key && (await consultKey(tools, asked, key))
     if (known?.answer) return known.answer
-    const line = `${request.kind} ${request.address.id}`
+    const line = `${request.kind} ${endOfId(tools.adapter, request.kind, request.address.id)}`
     return await tools.queue.run(line, request.actor.caller, asked.deadline, () =>
       makeInLine(tools, asked, key),
     )

@@ -19,6 +19,7 @@ import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
 import { openSender, provesUnsent, type Sender } from './node-sender.ts'
 import { createGatewayServer, type Patience } from './node-server.ts'
+import { endOfId } from './one-resource.ts'
 import { type Problem, refuse } from './problems.ts'
 import { take, type Window } from './rate-limit.ts'
 import { GATEWAY } from './resource-id.ts'
@@ -104,7 +105,12 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const auditFaults: string[] = []
   const commit: Commit = (write) =>
     auditFaults[0] === undefined ? database.commit(write) : Promise.reject(new Error(auditFaults[0]))
-  const ledger = noticing(openLedger(database.db, commit), database.notice)
+  const ledger = noticing(
+    openLedger(database.db, commit, (connection, kind, id) =>
+      endOfId(registry[config.connections.get(connection)?.provider ?? ''], kind, id),
+    ),
+    database.notice,
+  )
   auditFaults.push(...(await inspect(database.db, ledger, GATEWAY, log)))
   const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
   const senders: Sender[] = []

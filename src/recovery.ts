@@ -5,6 +5,7 @@ import type { Actor as Originator, AuditEvent } from './ledger/event.ts'
 import type { ChangeRecord, ChangeState } from './ledger/ledger.ts'
 import type { AnyValues } from './model.ts'
 import { askedIn, intentOf, isOpen, isProvable, provenBy, settle } from './open-changes.ts'
+import { endOfId } from './one-resource.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { parseId, plainSpelling } from './resource-id.ts'
@@ -43,7 +44,7 @@ export async function recover(tools: ChangeTools): Promise<void> {
   /** Goes on with the next as long as there is one. More at once would wait for a connection, and look at nothing. */
   async function look(): Promise<void> {
     for (const record of open) {
-      const line = `${record.kind} ${record.resource}`
+      const line = `${record.kind} ${endOfId(tools.adapter, record.kind, record.resource)}`
       try {
         await tools.queue.run(line, null, new Deadline(LOOK_MS), () => settleOne(tools, record))
       } catch (error) {
@@ -89,7 +90,7 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
   const known = tools.ledger.change(changeId)
   if (!known) return refuse('not-found', 'there is no such change')
   if (tools.live.has(changeId)) return refuse('request-in-progress', 'the change is under way', { changeId })
-  const line = `${known.kind} ${known.resource}`
+  const line = `${known.kind} ${endOfId(tools.adapter, known.kind, known.resource)}`
   return tools.queue.run(line, null, new Deadline(LOOK_MS), async () => {
     const record = tools.ledger.change(changeId)
     const intent = intentOf(tools.ledger, changeId)

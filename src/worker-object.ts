@@ -2,6 +2,7 @@ import { DurableObject } from 'cloudflare:workers'
 import { drizzle } from 'drizzle-orm/durable-sqlite'
 import { migrate } from 'drizzle-orm/durable-sqlite/migrator'
 import { registry } from '../adapters/index.ts'
+import type { Registry } from './adapter.ts'
 import migrations from '../migrations/migrations.js'
 import { openBudgets } from './budgets.ts'
 import { clockFault } from './clock.ts'
@@ -14,6 +15,7 @@ import { type ChangeRecord, type Ledger, openLedger, registerAuditKey } from './
 import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
 import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
 import * as schema from './ledger/schema.ts'
+import { endOfId } from './one-resource.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { type Limit, take, type Taken, type Window } from './rate-limit.ts'
 import type { Resolution } from './recovery.ts'
@@ -103,14 +105,19 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     const db = drizzle(storage, { schema })
     await migrate(db, migrations)
     storage.sql.exec('PRAGMA recursive_triggers = ON')
-    const ledger = openLedger(db, async (write) => db.transaction(write))
+    const { log, settings } = surroundingsOf(this.env)
+    const provider = settings?.config.connections.get(name)?.provider
+    const ledger = openLedger(
+      db,
+      async (write) => db.transaction(write),
+      (_, kind, id) => endOfId((registry as Registry)[provider ?? ''], kind, id),
+    )
     const refused = (problem: Problem, faults: string[]): Opened => ({
       ledger,
       actor: { ok: false, problem },
       faults,
     })
 
-    const { log, settings } = surroundingsOf(this.env)
     if (!settings) return refused(MISCONFIGURED, [MISCONFIGURED.detail])
     const faults = await inspect(db, ledger, name, log)
     if (faults[0] !== undefined) {

@@ -21,6 +21,7 @@ import { clockFault } from '../clock.ts'
 import type { JsonObject } from '../json.ts'
 import type { Kind } from '../model.ts'
 import { firstPosition, idAt, positionAfter } from '../new-id.ts'
+import type { EndOf } from '../one-resource.ts'
 import { encodedSpelling } from '../resource-id.ts'
 import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
 import { type Lists, openLists } from './lists.ts'
@@ -149,9 +150,18 @@ const placeholders = <T extends Record<string, unknown>>(columns: T) =>
   }
 
 /** Opens the ledger on a migrated database. */
-export function openLedger(db: Db, commit: Commit): Ledger {
+export function openLedger(
+  db: Db,
+  commit: Commit,
+  /** See `EndOf`; without it every id is a resource. */
+  endOf: EndOf = (_connection, _kind, id) => id,
+): Ledger {
   const { audit, changes, idempotency, resources } = schema
   const place = (name: string) => sql.placeholder(name)
+
+  /** No index is of use, and none is wanted: by resource every settled change would be read. */
+  const endsWith = (column: typeof changes.resource | typeof audit.resource, name: string): SQL =>
+    sql`substr(${column}, -length(${place(name)})) = ${place(name)}`
 
   // Prepared once: building a query costs more than running it.
   // SQLite plans a query anew for each bound value that could change the plan, as one could that an order, a limit or a
@@ -173,14 +183,13 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .values(placeholders(getTableColumns(changes)))
     .prepare()
   const openChanges = db
-    .select({ id: changes.id })
+    .select({ id: changes.id, resource: changes.resource })
     .from(changes)
     .where(
       and(
         eq(changes.connection, place('connection')),
         inArray(changes.state, OPEN),
-        // The plus keeps SQLite from the index by resource, where every settled change would be read.
-        eq(sql`+${changes.resource}`, place('resource')),
+        endsWith(changes.resource, 'end'),
         eq(changes.kind, place('kind')),
       ),
     )
@@ -195,32 +204,40 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   /** Whether the JSON has any of the names: as the name of a member, or as an element. */
   const hasAny = (json: SQL | typeof audit.fields, as: SQL) =>
     sql`EXISTS (SELECT 1 FROM json_each(${json}) AS own WHERE ${as} IN (SELECT value FROM json_each(${place('names')})))`
-  const overtaking = db
-    .select({ id: changes.id })
-    .from(audit)
-    .innerJoin(changes, eq(changes.id, audit.changeId))
-    .where(
-      and(
-        // Events from before ids became plain text have them encoded.
-        inArray(audit.resource, [place('resource'), place('encoded')]),
-        eq(audit.kind, place('kind')),
-        gt(audit.position, place('position')),
-        // What begins a change: an intent, or the outcome of one that had nothing to write.
-        or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
-        // One that a person called rejected may have been found partly in force before.
-        or(
-          inArray(changes.state, ['applied', ...OPEN]),
-          sql`EXISTS (SELECT 1 FROM ${audit} AS found WHERE found.change_id = ${changes.id} AND found.outcome = 'partial')`,
+  const overtakingWhere = (ofResource: SQL | undefined) =>
+    db
+      .select({ id: changes.id })
+      .from(audit)
+      .innerJoin(changes, eq(changes.id, audit.changeId))
+      .where(
+        and(
+          ofResource,
+          eq(audit.kind, place('kind')),
+          gt(audit.position, place('position')),
+          // What begins a change: an intent, or the outcome of one that had nothing to write.
+          or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
+          // One that a person called rejected may have been found partly in force before.
+          or(
+            inArray(changes.state, ['applied', ...OPEN]),
+            sql`EXISTS (SELECT 1 FROM ${audit} AS found WHERE found.change_id = ${changes.id} AND found.outcome = 'partial')`,
+          ),
+          or(
+            hasAny(audit.fields, sql`own.key`),
+            hasAny(sql`${audit.unchanged} ->> '$.kept'`, sql`own.value`),
+            hasAny(sql`${audit.unchanged} ->> '$.carried'`, sql`own.value`),
+          ),
         ),
-        or(
-          hasAny(audit.fields, sql`own.key`),
-          hasAny(sql`${audit.unchanged} ->> '$.kept'`, sql`own.value`),
-          hasAny(sql`${audit.unchanged} ->> '$.carried'`, sql`own.value`),
-        ),
-      ),
-    )
-    .limit(1)
-    .prepare()
+      )
+      .limit(1)
+      .prepare()
+  // Events from before ids became plain text have them encoded.
+  const overtaking = overtakingWhere(inArray(audit.resource, [place('end'), place('encoded')]))
+  const overtakingByEnd = overtakingWhere(
+    and(
+      eq(audit.connection, place('connection')),
+      or(endsWith(audit.resource, 'end'), endsWith(audit.resource, 'encoded')),
+    ),
+  )
   const changeRow = db
     .select()
     .from(changes)
@@ -309,8 +326,9 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     .delete(idempotency)
     .where(eq(idempotency.changeId, place('changeId')))
     .prepare()
-  function resource(kind: Kind, id: string): ResourceRecord & { setBy: Record<string, number> } {
-    const row = resourceRow.get({ kind, resource: id })
+  type Row = ResourceRecord & { setBy: Record<string, number> }
+  function rowOf(kind: Kind, key: string): Row {
+    const row = resourceRow.get({ kind, resource: key })
     return row
       ? {
           applied: JSON.parse(row.applied) as JsonObject,
@@ -318,6 +336,25 @@ export function openLedger(db: Db, commit: Commit): Ledger {
           secretChanges: row.secretChanges,
         }
       : { applied: {}, setBy: {}, secretChanges: 0 }
+  }
+
+  /** Under which a resource is kept that has several ids: no id has a slash. */
+  function keyOf(kind: Kind, id: string): string {
+    const [connection = ''] = id.split(':')
+    const end = endOf(connection, kind, id)
+    return end === id ? id : `${connection}/${end}`
+  }
+
+  function resource(kind: Kind, id: string): ResourceRecord {
+    const key = keyOf(kind, id)
+    const { applied, secretChanges } = rowOf(kind, key)
+    if (key === id) return { applied, secretChanges }
+    // What was kept under the id, before its resource was known to have others.
+    const earlier = rowOf(kind, id)
+    return {
+      applied: { ...earlier.applied, ...applied },
+      secretChanges: earlier.secretChanges + secretChanges,
+    }
   }
 
   function beginningOf(changeId: string): Beginning | undefined {
@@ -382,7 +419,8 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   function supersede(by: { changeId: string; kind: Kind; id: string; event: AuditEvent }): void {
     const { changeId, kind, id, event } = by
     const { unchanged: _, ...common } = event
-    const others = openChanges.all({ connection: event.connection, resource: id, kind })
+    const end = endOf(event.connection, kind, id)
+    const others = openChanges.all({ connection: event.connection, end, kind })
     if (others.length === 0) return
     const own = beginningOf(changeId)
     if (!own) return
@@ -398,6 +436,7 @@ export function openLedger(db: Db, commit: Commit): Ledger {
         ...common,
         type: 'settled',
         changeId: other.id,
+        resource: other.resource,
         fields: {},
         widens: false,
         outcome: 'superseded',
@@ -414,14 +453,15 @@ export function openLedger(db: Db, commit: Commit): Ledger {
   ): void {
     if (kind === null || id === null || changeId === null) return
     if (Object.keys(values).length === 0 && !secretChanged && !secretKept) return
-    const before = resource(kind, id)
+    const key = keyOf(kind, id)
+    const before = rowOf(kind, key)
     const position = firstEvent.get({ changeId })?.position ?? 0
     const isNews = (name: string) => type === 'outcome' || (before.setBy[name] ?? 0) <= position
     const newer = Object.entries(values).filter(([name]) => isNews(name))
     const setBy = Object.fromEntries(newer.map(([name]) => [name, position]))
     insertResource.run({
       kind,
-      resource: id,
+      resource: key,
       applied: JSON.stringify({ ...before.applied, ...Object.fromEntries(newer) }),
       setBy: JSON.stringify({ ...before.setBy, ...setBy }),
       secretChanges: before.secretChanges + (secretChanged ? 1 : 0) - (secretKept ? 1 : 0),
@@ -474,26 +514,22 @@ export function openLedger(db: Db, commit: Commit): Ledger {
     story: (changeId) =>
       db.select().from(audit).where(eq(audit.changeId, changeId)).orderBy(audit.position).all().map(toEvent),
 
-    resource(kind, id) {
-      const { applied, secretChanges } = resource(kind, id)
-      return { applied, secretChanges }
-    },
+    resource,
 
     open: (connection, kind, id) =>
-      openChanges.all({ connection, kind, resource: id }).map((change) => change.id),
+      openChanges.all({ connection, kind, end: endOf(connection, kind, id) }).map((change) => change.id),
 
     isOvertaken(changeId) {
       const own = beginningOf(changeId)
       const row = changeRow.get({ id: changeId })
       if (!own || !row) return false
-      const { kind, resource: id } = row
-      const found = overtaking.get({
-        resource: id,
-        encoded: encodedSpelling(id),
-        kind,
-        position: own.position,
-        names: JSON.stringify(own.altered),
-      })
+      const { kind, connection, resource: id } = row
+      const end = endOf(connection, kind, id)
+      const place = { kind, position: own.position, names: JSON.stringify(own.altered) }
+      const found =
+        end === id
+          ? overtaking.get({ ...place, end, encoded: encodedSpelling(id) })
+          : overtakingByEnd.get({ ...place, connection, end, encoded: encodedSpelling(end) })
       return found !== undefined
     },
 
