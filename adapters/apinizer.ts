@@ -48,6 +48,7 @@ export const apinizer: Adapter = {
       },
     },
   ],
+  account: { by: 'server', part: 'projectName', everything: 'admin' },
   // The documentation names no limit.
   limits: { per: 'credential', writes: [], reads: [], tokens: [] },
   throttle: { fallbackSeconds: 10 },

@@ -1,3 +1,4 @@
+import { at } from '../test/configuration.ts'
 import { setTimeout as pause } from 'node:timers/promises'
 import { startSandbox } from '../sandbox/server.ts'
 import { type Reply, request } from '../test/faults/clients.ts'
@@ -61,7 +62,7 @@ async function overload(): Promise<Figure[]> {
   // Two connections to one address, as the provider counts.
   const home = makeHome(sandbox.urls, {
     deadlineMs: DEADLINE,
-    connections: { 'cl-spent': connection, 'cl-other': connection },
+    connections: { 'cl-spent': connection, 'cl-other': at('other', connection) },
     longestLife: 300_000,
   })
   try {
@@ -124,7 +125,7 @@ async function outage(kind: string, fault: object, tell: (progress: string) => v
   const discue = { provider: 'discue', baseUrl: sandbox.urls.discue, apiKey: { env: 'DISCUE_API_KEY' } }
   const home = makeHome(sandbox.urls, {
     deadlineMs: DEADLINE,
-    connections: { failing: discue, other: discue },
+    connections: { failing: at('failing', discue), other: at('other', discue) },
     longestLife: 600_000,
   })
   try {

@@ -1,3 +1,4 @@
+import { at } from '../test/configuration.ts'
 import { rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { type Sandbox, startSandbox } from '../sandbox/server.ts'
@@ -26,7 +27,7 @@ const keyOf = (connection: string, resource: number) => `${connection}-resource-
 
 function connectionsAt({ discue }: Sandbox['urls']): Record<string, object> {
   const connection = { provider: 'discue', baseUrl: discue, apiKey: { env: 'DISCUE_API_KEY' } }
-  return Object.fromEntries(names.map((name) => [name, connection]))
+  return Object.fromEntries(names.map((name) => [name, at(name, connection)]))
 }
 
 /** Every connection in each run of as many requests, in a random order. */

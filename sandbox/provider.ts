@@ -36,6 +36,8 @@ export function createProviderServer(emulator: Emulator, clock: Clock): Server {
   const control = getRequestListener(controlApi(world).fetch, { overrideGlobalObjects: false })
   // Idle connections outlive any pause in a test, or a reused one could be cut without a fault asking for it.
   return createServer({ keepAliveTimeout: 120_000 }, (incoming, outgoing) => {
+    // `/at/{name}` before a path is another address of the same server, so that several connections can lead to it.
+    incoming.url = (incoming.url ?? '/').replace(/^\/at\/[a-z0-9-]+(?=\/)/, '')
     if (isControl(incoming)) void control(incoming, outgoing)
     else void converse(world, incoming, outgoing)
   })

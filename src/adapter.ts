@@ -17,6 +17,11 @@ export interface Adapter {
    * `plainHttp` where the provider is installed on private networks and speaks plain HTTP there.
    */
   baseUrl: { default?: string; plainHttp?: true }
+  /**
+   * What tells an account from another, for two connections to one would be two writers: the client's id or key, or else the
+   * server, which shows every client the same. There a `part` of the key divides it, but for the value that shows `everything`.
+   */
+  account?: { by: 'server'; part: string; everything: string }
   /** Ways to sign in; a connection uses the one whose settings it names. */
   auth: readonly Auth[]
   /** What the provider lets through, as far as it publishes that; a configuration may know better. */

@@ -105,7 +105,7 @@ export type ChangeAnswer = Result<ChangeReply | PlanReply> & { replayed?: true }
  * locally comes before the upstream write, the intent is durable before it, the outcome is durable before the reply.
  */
 export async function change(tools: ChangeTools, request: ChangeRequest): Promise<ChangeAnswer> {
-  const found = locate(tools.adapter, request)
+  const found = locate(tools, request)
   if (!found.ok) return found
   const { spec, ref } = found.value
   const sent = readBody(request.kind, spec.fields, request.body, request.mode)
@@ -344,7 +344,7 @@ const asBegun = (tools: ChangeTools, asked: Asked, { changeId }: Resumed): Asked
 
 /** The adapter's spec for the kind and the key's parts by name. */
 export function locate(
-  adapter: Adapter,
+  { adapter, connection }: Pick<ChangeTools, 'adapter' | 'connection'>,
   { kind, address }: Pick<ResourceRequest, 'kind' | 'address'>,
 ): Result<{ spec: KindSpec<Kind>; ref: Ref }> {
   const spec = adapter.kinds[kind] as KindSpec<Kind> | undefined
@@ -357,10 +357,12 @@ export function locate(
     const fault = spec.checkKey(address.parts[index] ?? '')
     if (fault) return refuse('invalid-id', `{${name}} ${fault}`)
   }
-  return ok({
-    spec,
-    ref: Object.fromEntries(spec.key.map((name, index) => [name, address.parts[index] ?? ''])),
-  })
+  const ref = Object.fromEntries(spec.key.map((name, index) => [name, address.parts[index] ?? '']))
+  const { account } = adapter
+  const project = account && ref[account.part]
+  if (project !== undefined && connection.projects && !connection.projects.includes(project))
+    return refuse('not-found', 'the connection is not for this project')
+  return ok({ spec, ref })
 }
 
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */

@@ -5,6 +5,7 @@ import { readRange } from './client-address.ts'
 import { membersNotAlone, pointer } from './json.ts'
 import { kinds } from './model.ts'
 import { findNeverMatching } from './never-matching.ts'
+import { oneAccounts } from './one-account.ts'
 import { NAME, parseId, plainSpelling, type ResourceAddress } from './resource-id.ts'
 import { Secret } from './secret.ts'
 
@@ -67,6 +68,8 @@ const connection = z.strictObject({
   /** Sliding windows instead of those that the provider publishes; an empty list sets no limit. */
   limits: z.strictObject({ writes: allowances, reads: allowances, tokens: allowances }).default({}),
   self: z.array(z.string()).default([]),
+  /** Names of the projects that it is for, at a provider whose accounts have projects. */
+  projects: z.array(z.string().min(1)).min(1).optional(),
 })
 
 /** How an id that is percent-encoded, as ids were spelled before, is spelled now. An id is no secret. */
@@ -224,6 +227,8 @@ export interface ConnectionConfig {
   limits: Limits
   /** Canonical ids of what the gateway itself depends on. */
   self: readonly string[]
+  /** The parts of the account that the connection is for; all of them where there are none. */
+  projects: readonly string[] | undefined
 }
 
 export interface Config {
@@ -392,6 +397,7 @@ export function readConfig(
     if (given.requireIfMatch && Object.values(adapter.kinds).some((spec) => !spec.read)) {
       fault([...at, 'requireIfMatch'], 'cannot be met: this provider cannot be read')
     }
+    if (given.projects && !adapter.account) fault([...at, 'projects'], 'is not used by this provider')
     if (!auth || !baseUrl) continue
     const { per, ...published } = adapter.limits
     const made: ConnectionConfig = {
@@ -414,6 +420,7 @@ export function readConfig(
         tokens: given.limits.tokens ?? published.tokens,
       },
       self: given.self,
+      projects: given.projects,
     }
     connections.set(name, made)
     for (const kind of countedKinds) {
@@ -481,9 +488,15 @@ export function readConfig(
     return range ? [range] : []
   })
   // A fault elsewhere may be why.
-  if (faults.length === 0)
+  if (faults.length === 0) {
+    for (const [first, second] of oneAccounts(registry, [...connections.values()])) {
+      const apart = registry[first.provider]?.account ? ', or give each projects of its own' : ''
+      const detail = `leads to the account of ${first.name}, and an account has one connection; use that one${apart}`
+      fault(['connections', second.name], detail)
+    }
     for (const { at, detail } of findNeverMatching(registry, connections, aliases, callers))
       neverMatching(at, detail)
+  }
   if (faults.length > 0) return { ok: false, faults }
   return { ok: true, value: { connections, aliases, issuers, callers, trustedProxies }, warnings }
 }

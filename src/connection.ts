@@ -82,7 +82,7 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   }
 
   async function read(request: ResourceRequest): Promise<Result<ResourceView>> {
-    const found = locate(adapter as NonNullable<typeof adapter>, request)
+    const found = locate(tools, request)
     if (!found.ok) return found
     const { spec, ref } = found.value
     const deadline = new Deadline(connection.deadlineMs)

@@ -74,7 +74,7 @@ async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyVal
   const { kind, resource } = intent
   const address = resource === null ? undefined : parseId(plainSpelling(resource))
   if (kind === null || !address?.ok) return undefined
-  const found = locate(tools.adapter, { kind, address: address.value })
+  const found = locate(tools, { kind, address: address.value })
   if (!found.ok) return undefined
   const { spec, ref } = found.value
   if (!spec.read || !isProvable(spec, intent)) return undefined

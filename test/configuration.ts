@@ -93,6 +93,12 @@ export const limits = {
   tokens: [{ requests: 30, seconds: 60 }],
 }
 
+/** The same server at another address: one account has one connection, and on this machine each address counts as a server. */
+export function at<T extends { baseUrl: string }>(name: string, connection: T): T {
+  const { origin, pathname } = new URL(connection.baseUrl)
+  return { ...connection, baseUrl: `${origin}/at/${name}${pathname === '/' ? '' : pathname}` }
+}
+
 /** The same server as another host. */
 const byName = (url: string): string => url.replace('127.0.0.1', 'localhost')
 
@@ -154,33 +160,33 @@ export function configuration(urls: Sandbox['urls'], issuers?: string, limited?:
         clientId: { env: 'CL_READER_ID' },
         clientSecret: { env: 'CL_READER_SECRET' },
       },
-      'cl-locked-out': { ...commerceLayer, clientSecret: { env: 'DISCUE_API_KEY' } },
-      'cl-careful': { ...commerceLayer, requireIfMatch: true },
-      'cl-hiding': { ...commerceLayer, hideMetadata: true },
+      'cl-locked-out': { ...at('locked', commerceLayer), clientSecret: { env: 'DISCUE_API_KEY' } },
+      'cl-careful': { ...at('careful', commerceLayer), requireIfMatch: true },
+      'cl-hiding': { ...at('hiding', commerceLayer), hideMetadata: true },
       // On a host of its own: what its provider forbids holds back nobody else.
       'cl-spent': { ...commerceLayer, baseUrl: byName(urls.commerceLayer) },
       ...(limited && {
         'cl-limited': { ...commerceLayer, baseUrl: limited, authUrl: limited, limits },
       }),
-      'cl-short': { ...commerceLayer, deadlineMs: 1500 },
+      'cl-short': { ...at('short', commerceLayer), deadlineMs: 1500 },
       discue,
       'discue-limited': { ...discue, apiKey: { env: 'DISCUE_LIMITED_KEY' } },
-      'discue-spent': discue,
-      'discue-failing': discue,
-      'discue-tight': { ...discue, limits: { writes: [{ requests: 2, seconds: 60 }] } },
+      'discue-spent': at('spent', discue),
+      'discue-failing': at('failing', discue),
+      'discue-tight': { ...at('tight', discue), limits: { writes: [{ requests: 2, seconds: 60 }] } },
       'discue-nowhere': { ...discue, baseUrl: NOWHERE },
-      'discue-short': { ...discue, deadlineMs: 1500 },
+      'discue-short': { ...at('short', discue), deadlineMs: 1500 },
       apinizer: { ...apinizer, self: ['apinizer:MyProject:gateway-itself'] },
-      'apinizer-login': {
+      'apinizer-login': at('login', {
         provider: 'apinizer',
         baseUrl: urls.apinizer,
         clientId: { env: 'APINIZER_USER' },
         clientSecret: { env: 'APINIZER_PASSWORD' },
-      },
-      'apinizer-spent': apinizer,
-      'apinizer-tight': { ...apinizer, limits: { reads: [{ requests: 8, seconds: 60 }] } },
-      'apinizer-unverified': { ...apinizer, verifyWrites: false },
-      'apinizer-readonly': { ...apinizer, token: { env: 'APINIZER_READONLY' } },
+      }),
+      'apinizer-spent': at('spent', apinizer),
+      'apinizer-tight': { ...at('tight', apinizer), limits: { reads: [{ requests: 8, seconds: 60 }] } },
+      'apinizer-unverified': { ...at('unverified', apinizer), verifyWrites: false },
+      'apinizer-readonly': { ...at('readonly', apinizer), token: { env: 'APINIZER_READONLY' } },
     },
     aliases: {
       'seed-credential': 'commerce-layer:xYZkjABcde',

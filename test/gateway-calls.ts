@@ -100,10 +100,12 @@ export async function eventsOf(resource: string): Promise<Json[]> {
 /** A new Apinizer credential in a project of its own, so that faults and requests can be told apart by path. */
 export async function mintApinizer(
   values: object = {},
-): Promise<{ id: string; project: string; state: () => Promise<Json> }> {
+): Promise<{ id: string; project: string; username: string; state: () => Promise<Json> }> {
   const project = `P${freshId()}`
+  // Unique over all projects, as at Apinizer itself: one user is one resource.
+  const username = `user-${project}`
   const { apinizer } = providers()
-  await apinizer.mint('credential', `${project}/api-user`, {
+  await apinizer.mint('credential', `${project}/${username}`, {
     email: 'user@example.com',
     fullName: 'API User',
     description: 'made by a test',
@@ -115,9 +117,10 @@ export async function mintApinizer(
     ...values,
   })
   return {
-    id: `apinizer:${project}:api-user`,
+    id: `apinizer:${project}:${username}`,
     project,
-    state: () => apinizer.state('credential', `${project}/api-user`),
+    username,
+    state: () => apinizer.state('credential', `${project}/${username}`),
   }
 }
 

@@ -69,8 +69,15 @@ export async function mintRole(
 
 export async function mintApinizer({ apinizer }: Providers): Promise<Target & { project: string }> {
   const project = `P${freshId()}`
-  await apinizer.mint('credential', `${project}/svc`, { password: 'first', ipList: ['192.168.1.100'] })
-  return { project, path: `/credentials/apinizer:${project}:svc`, upstream: `/projects/${project}/` }
+  await apinizer.mint('credential', `${project}/svc-${project}`, {
+    password: 'first',
+    ipList: ['192.168.1.100'],
+  })
+  return {
+    project,
+    path: `/credentials/apinizer:${project}:svc-${project}`,
+    upstream: `/projects/${project}/`,
+  }
 }
 
 /** The five upstream operations; Apinizer's has two requests, for a whole credential and for its password alone. */

@@ -324,7 +324,7 @@ describe('the gateway’s own account', () => {
       secret: 'by-login',
     })
     expect(reply.status).toBe(200)
-    const login = { project, username: 'api-user', password: 'by-login' }
+    const login = { project, username: `user-${project}`, password: 'by-login' }
     expect(await providers().apinizer.send('POST', '/login', login)).toEqual({ success: true })
   })
 })

@@ -105,7 +105,7 @@ describe('the five upstream operations', () => {
       passwordSha256: sha256('second-password'),
     })
     const login = (password: string) =>
-      providers().apinizer.send('POST', '/login', { project, username: 'api-user', password })
+      providers().apinizer.send('POST', '/login', { project, username: `user-${project}`, password })
     expect(await login('second-password')).toEqual({ success: true })
     expect(await login('first-password')).toEqual({ success: false })
     await expectRecorded(id)

@@ -216,7 +216,7 @@ describe('a key whose change did not end well', () => {
     expect((await put(`/credentials/${id}`, { secret: 'new-secret' })).status).toBe(200)
     const late = await put(`/credentials/${id}`, { secret: 'old-secret' }, withKey(key))
     expect(problem(late)).toEqual([409, '/problems/superseded'])
-    const login = { project, username: 'api-user', password: 'new-secret' }
+    const login = { project, username: `user-${project}`, password: 'new-secret' }
     expect(await apinizer.send('POST', '/login', login)).toEqual({ success: true })
     expect((await get(`/changes/${old.body.changeId}`)).body.state).toBe('superseded')
   })

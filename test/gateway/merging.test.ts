@@ -207,7 +207,7 @@ describe('a dry run', () => {
           email: 'user@example.com',
           fullName: 'API User',
           description: 'new',
-          username: 'api-user',
+          username: `user-${project}`,
           password: '[secret]',
           roleNameList: ['API_USER'],
           enabled: true,
@@ -332,7 +332,7 @@ describe('entity tags', () => {
   test('the order of a set does not change the tag', async () => {
     const { id, project, state } = await mintApinizer({ roleNameList: ['API_USER', 'DEVELOPER'] })
     const before = (await get(`/credentials/${id}`)).headers.get('etag')
-    await providers().apinizer.mint('credential', `${project}/api-user`, {
+    await providers().apinizer.mint('credential', `${project}/user-${project}`, {
       roleNameList: ['DEVELOPER', 'API_USER'],
     })
     expect((await state()).roleNameList).toEqual(['DEVELOPER', 'API_USER'])

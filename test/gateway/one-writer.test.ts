@@ -1,5 +1,7 @@
-import { useGateway } from '#gateway'
-import { expect, test } from 'vitest'
+import { reconfigure, runtime, useGateway } from '#gateway'
+import { expect, inject, test } from 'vitest'
+import { configuration } from '../configuration.ts'
+import type { Json } from '../sandbox-calls.ts'
 import { call, eventsOf, freshId, get, mintApinizer, providers, put } from '../gateway-calls.ts'
 
 // At Apinizer one user has an id in its project and another in the project `admin`: it is one resource, with one writer.
@@ -88,4 +90,20 @@ test('an open change under one name is superseded by a newer one under the other
   const story = (await eventsOf(String(first))).filter(({ changeId }) => changeId === open.body.changeId)
   expect(story.at(-1)).toMatchObject({ outcome: 'superseded', resource: first })
   expect((await get(`/credentials/${first}`)).body.name).toBe('Newer')
+})
+
+test('a connection that is for some projects knows nothing of others', async () => {
+  const { project, username } = await twoNames()
+  const other = await mintApinizer()
+  const document = configuration(inject('sandbox'), `${inject('issuers')}/${runtime}`) as Json
+  // An object of its own: one that is there goes on with what it was made with.
+  document.connections['apinizer-spent'].projects = [project, 'MyProject']
+  await reconfigure(document)
+  const idIn = (name: string, user: string) => `/credentials/apinizer-spent:${name}:${user}`
+  expect((await get(idIn(project, username))).status).toBe(200)
+  for (const path of [idIn('admin', username), idIn(other.project, other.username)]) {
+    expect((await get(path)).status).toBe(404)
+    expect((await put(path, { secret: 'new' })).status).toBe(404)
+  }
+  expect(await writesOf(username)).toBe(0)
 })

@@ -66,7 +66,7 @@ async function user() {
     state,
     fault,
     opens: async (password: string): Promise<boolean> =>
-      (await control.send('POST', '/login', { project, username: 'api-user', password })).success,
+      (await control.send('POST', '/login', { project, username: `user-${project}`, password })).success,
     async loses(body: object, when: 'before' | 'after', key = freshId()) {
       await fault(Object.keys(body).length > 1 ? 'PUT' : 'PATCH', { reset: when }, 2)
       const reply = await put(path, body, keyed(key))
@@ -199,7 +199,7 @@ describe('a key that goes on', () => {
     const resumed = await loses({ secret: 'password-a', enabled: false }, 'before')
     // Somebody else makes one field true, so that the password alone is left.
     const [, project = ''] = id.split(':')
-    await providers().apinizer.mint('credential', `${project}/api-user`, { enabled: false })
+    await providers().apinizer.mint('credential', `${project}/user-${project}`, { enabled: false })
     await fault('GET', {})
     const reply = await resumed.again()
     expect([reply.status, reply.body.upstream?.method]).toEqual([200, 'PATCH'])

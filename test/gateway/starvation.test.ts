@@ -65,7 +65,7 @@ describe.each(looking)('%s', (_, look) => {
 
 test('reads that spend their budget leave some for changes', async () => {
   const made = await Promise.all([mintApinizer(), mintApinizer()])
-  const [looked, changing] = made.map(({ project }) => `apinizer-tight:${project}:api-user`)
+  const [looked, changing] = made.map(({ project, username }) => `apinizer-tight:${project}:${username}`)
   const reads = await Promise.all(
     Array.from({ length: 20 }, () => get(`/credentials/${looked}`, { key: keys.viewer })),
   )

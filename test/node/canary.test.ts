@@ -9,7 +9,7 @@ import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import { problems } from '../../src/problems.ts'
 import { type Disguise, disguise } from '../canary-disguise.ts'
 import { type Canary, canaryText, canaryToken, type Search, searchFor } from '../canary-search.ts'
-import { configuration, keys as fixedKeys, sha256 } from '../configuration.ts'
+import { at, configuration, keys as fixedKeys, sha256 } from '../configuration.ts'
 import { startTestGateway, type TestGateway } from '../gateway.node.ts'
 import { type Control, controlOf, type Json } from '../sandbox-calls.ts'
 
@@ -76,12 +76,12 @@ const foundIn = (folder: string, search: Search): Record<string, string[]> =>
 /** Connections for faults: with few on each, no provider is taken to be down, and what one holds back no other waits for. */
 const CONNECTIONS = 24
 const FAULTS_ON_EACH = 4
-const brief = (provider: string, connection: object) =>
+const brief = (provider: string, connection: { baseUrl: string }) =>
   Object.fromEntries(
     ['put', 'patch', 'get'].flatMap((method) =>
       Array.from({ length: CONNECTIONS }, (_, n) => [
         `brief-${provider}-${method}-${n}`,
-        { ...connection, deadlineMs: 8000 },
+        { ...at(`brief-${method}-${n}`, connection), deadlineMs: 8000 },
       ]),
     ),
   )
@@ -150,9 +150,9 @@ describe('after everything that can be done with a secret', () => {
   }
   async function apinizerCredential(connection = 'apinizer', more: object = {}): Promise<Subject> {
     const project = freshId()
-    await controls.apinizer.mint('credential', `${project}/user`, { password: told, ...more })
+    await controls.apinizer.mint('credential', `${project}/user-${project}`, { password: told, ...more })
     return {
-      path: `/credentials/${connection}:${project}:user`,
+      path: `/credentials/${connection}:${project}:user-${project}`,
       body: { secret, description: 'After' },
       control: controls.apinizer,
       match: { path: project },
@@ -160,7 +160,7 @@ describe('after everything that can be done with a secret', () => {
   }
 
   const passwordOf = async ({ match }: Subject): Promise<string> =>
-    (await controls.apinizer.state('credential', `${match.path}/user`)).passwordSha256
+    (await controls.apinizer.state('credential', `${match.path}/user-${match.path}`)).passwordSha256
   async function underWay(project: string): Promise<void> {
     const isSeen = async () =>
       (await controls.apinizer.requests()).some(
@@ -174,23 +174,27 @@ describe('after everything that can be done with a secret', () => {
     sandbox = await startSandbox({ limits: 'off' })
     front = await disguise(sandbox.urls)
     const { connections, ...rest } = configuration(front.urls) as Json
+    const byLogin = { ...connections['apinizer-login'], baseUrl: connections.apinizer.baseUrl }
     const document = {
       ...rest,
       connections: {
         ...connections,
         'foreign-cl': {
-          ...connections['commerce-layer'],
+          ...at('foreign', connections['commerce-layer'] as Json),
           clientId: { env: 'CL_CLIENT_ID' },
           clientSecret: { env: 'FOREIGN_SECRET' },
         },
-        'foreign-login': { ...connections['apinizer-login'], clientSecret: { env: 'FOREIGN_SECRET' } },
-        'foreign-apinizer': { ...connections['apinizer-readonly'], token: { env: 'FOREIGN_TOKEN' } },
-        'broken-apinizer': { ...connections['apinizer-readonly'], token: { env: 'BROKEN_TOKEN' } },
-        'foreign-discue': { ...connections.discue, apiKey: { env: 'FOREIGN_KEY' } },
+        'foreign-login': { ...at('foreign-login', byLogin), clientSecret: { env: 'FOREIGN_SECRET' } },
+        'foreign-apinizer': {
+          ...at('foreign', connections.apinizer as Json),
+          token: { env: 'FOREIGN_TOKEN' },
+        },
+        'broken-apinizer': { ...at('broken', connections.apinizer as Json), token: { env: 'BROKEN_TOKEN' } },
+        'foreign-discue': { ...at('foreign', connections.discue as Json), apiKey: { env: 'FOREIGN_KEY' } },
         // A wait that a provider asks for is longer than these have time.
         ...brief('cl', connections['commerce-layer']),
         ...brief('discue', connections.discue),
-        ...brief('apinizer', connections['apinizer-login']),
+        ...brief('apinizer', byLogin),
       },
     }
     let text = JSON.stringify(document)

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { configuration, keys } from '../configuration.ts'
+import { at, configuration, keys } from '../configuration.ts'
 import { startTestGateway } from '../gateway.node.ts'
 import { type Control, controlOf, type Json } from '../sandbox-calls.ts'
 
@@ -37,7 +37,10 @@ function withLimits(more: Record<string, object>): object {
   const { connections, ...rest } = configuration(sandbox.urls) as Json
   const { limits: _, ...plain } = connections['commerce-layer']
   const baseUrl = plain.baseUrl.replace('127.0.0.1', 'localhost')
-  const made = Object.entries(more).map(([name, limits]) => [name, { ...plain, baseUrl, limits }])
+  const made = Object.entries(more).map(([name, limits]) => [
+    name,
+    { ...at(name, { ...plain, baseUrl }), limits },
+  ])
   const { 'cl-spent': __, ...others } = connections
   return { ...rest, connections: { ...others, ...Object.fromEntries(made) } }
 }

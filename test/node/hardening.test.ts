@@ -182,3 +182,78 @@ describe('what can never match', () => {
     expect(readConfig(text, environment, registry, false).ok).toBe(true)
   })
 })
+
+describe('one account has one connection', () => {
+  const discue = (key: string, more: object = {}) => ({ provider: 'discue', apiKey: { env: key }, ...more })
+  const client = (id: string, more: object = {}) => ({
+    provider: 'commerce-layer',
+    clientId: { env: id },
+    clientSecret: { env: 'CL_CLIENT_SECRET' },
+    ...more,
+  })
+  const apinizer = (baseUrl: string, ...projects: string[]) => ({
+    provider: 'apinizer',
+    baseUrl,
+    token: { env: 'APINIZER_TOKEN' },
+    ...(projects.length > 0 && { projects }),
+  })
+  const HOST = 'https://apinizer.example'
+  const variables = {
+    ...environment,
+    SAME_KEY: environment.DISCUE_API_KEY,
+    SAME_ID: environment.CL_CLIENT_ID,
+  }
+  const faultsOfTwo = (one: object, two: object): string[] => {
+    const read = readConfig(JSON.stringify({ connections: { one, two } }), variables, registry)
+    return read.ok ? [] : read.faults.map(({ path, detail }) => `${path} ${detail}`)
+  }
+
+  const same: [string, object, object][] = [
+    ['a key by one name', discue('DISCUE_API_KEY'), discue('DISCUE_API_KEY')],
+    ['a key by two names', discue('DISCUE_API_KEY'), discue('SAME_KEY')],
+    [
+      'a key at two addresses',
+      discue('DISCUE_API_KEY'),
+      discue('SAME_KEY', { baseUrl: 'https://other.example' }),
+    ],
+    ['a client', client('CL_CLIENT_ID'), client('SAME_ID', { clientSecret: { env: 'CL_READER_SECRET' } })],
+    ['a server', apinizer(HOST), apinizer(HOST)],
+    ['a server, spelled otherwise', apinizer(HOST), apinizer('https://APINIZER.example:443')],
+    ['a server of which one has all projects', apinizer(HOST, 'A'), apinizer(HOST)],
+    ['a server with a project of both', apinizer(HOST, 'A', 'B'), apinizer(HOST, 'B', 'C')],
+    ['a server of which one has admin', apinizer(HOST, 'A'), apinizer(HOST, 'admin')],
+    [
+      'a server with another way to sign in',
+      apinizer(HOST),
+      {
+        provider: 'apinizer',
+        baseUrl: HOST,
+        clientId: { env: 'APINIZER_USER' },
+        clientSecret: { env: 'APINIZER_PASSWORD' },
+      },
+    ],
+  ]
+  test.each(same)('two to %s are a fault', (_, one, two) => {
+    const [found, ...more] = faultsOfTwo(one, two)
+    expect(found).toMatch(/^#\/connections\/two leads to the account of one/)
+    expect(more).toEqual([])
+    expect(found).not.toContain(environment.DISCUE_API_KEY)
+  })
+
+  const apart: [string, object, object][] = [
+    ['keys', discue('DISCUE_API_KEY'), discue('DISCUE_LIMITED_KEY')],
+    ['clients', client('CL_CLIENT_ID'), client('CL_READER_ID')],
+    ['servers', apinizer(HOST), apinizer('https://other.example')],
+    ['ports', apinizer(HOST), apinizer(`${HOST}:8443`)],
+    ['projects', apinizer(HOST, 'A', 'B'), apinizer(HOST, 'C')],
+  ]
+  test.each(apart)('two with different %s are none', (_, one, two) => {
+    expect(faultsOfTwo(one, two)).toEqual([])
+  })
+
+  test('projects are for a provider that has them', () => {
+    expect(faultsOfTwo(discue('DISCUE_API_KEY', { projects: ['A'] }), apinizer(HOST))).toEqual([
+      '#/connections/one/projects is not used by this provider',
+    ])
+  })
+})
