@@ -7,6 +7,8 @@ import { readSettings, type Settings } from './settings.ts'
 export interface Env {
   CONNECTIONS: DurableObjectNamespace
   ASSETS: { fetch(url: string): Promise<Response> }
+  /** In workerd on a machine of one’s own: what has become of the storage, which no object can see. Absent on Cloudflare. */
+  STATE?: { fetch(url: string): Promise<Response> }
 }
 
 export interface Surroundings {
@@ -49,3 +51,18 @@ export const surroundingsOf = perEnvironment((env): Surroundings => {
   for (const warning of warnings) log.warn('never matches', { warning })
   return { log, settings }
 })
+
+/** How long a look at the storage stands. Milliseconds. */
+const LOOK_EVERY = 500
+const looks = perEnvironment(() => ({ at: -Infinity, isLost: false }))
+
+/** Whether the storage was taken away or replaced: an object would go on with what it has opened, and all of that would be lost. */
+export async function isStorageLost(env: Env): Promise<boolean> {
+  const last = looks(env)
+  if (!env.STATE || last.isLost || performance.now() - last.at < LOOK_EVERY) return last.isLost
+  const { status, body } = await env.STATE.fetch('http://state/fault')
+  await body?.cancel()
+  last.isLost = status === 200
+  last.at = performance.now()
+  return last.isLost
+}

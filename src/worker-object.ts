@@ -20,8 +20,14 @@ import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { type Limit, take, type Taken, type Window } from './rate-limit.ts'
 import type { Resolution } from './recovery.ts'
 import { GATEWAY } from './resource-id.ts'
-import { type Env, surroundingsOf } from './worker-environment.ts'
+import { type Env, isStorageLost, surroundingsOf } from './worker-environment.ts'
 import { workerSend } from './worker-send.ts'
+
+const STORAGE_LOST: Problem = {
+  slug: 'audit-unavailable',
+  detail: 'the storage is not what it was; the log says how',
+  retryAfterSeconds: 60,
+}
 
 export const MISCONFIGURED: Problem = {
   slug: 'not-ready',
@@ -193,6 +199,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async #change(request: ChangeRequest): Promise<ChangeAnswer> {
     const { actor } = await this.#opened
     if (!actor.ok) return actor
+    if (await isStorageLost(this.env)) return { ok: false, problem: STORAGE_LOST }
     if (request.dryRun) return actor.value.change(request)
     await this.#enlist()
     // Durable before the intent: if this instance ends in the middle, the alarm makes another.
@@ -288,6 +295,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     const { ledger, faults } = await this.#opened
     ledger.probe()
     const clock = clockFault()
-    return clock === undefined ? faults : [...faults, clock]
+    const lost = (await isStorageLost(this.env)) ? [STORAGE_LOST.detail] : []
+    return [...faults, ...lost, ...(clock === undefined ? [] : [clock])]
   }
 }

@@ -184,6 +184,7 @@ export function configuration(urls: Sandbox['urls'], issuers?: string, limited?:
         clientSecret: { env: 'APINIZER_PASSWORD' },
       }),
       'apinizer-spent': at('spent', apinizer),
+      'apinizer-parted': { ...at('parted', apinizer), projects: ['Parted', 'MyProject'] },
       'apinizer-tight': { ...at('tight', apinizer), limits: { reads: [{ requests: 8, seconds: 60 }] } },
       'apinizer-unverified': { ...at('unverified', apinizer), verifyWrites: false },
       'apinizer-readonly': { ...at('readonly', apinizer), token: { env: 'APINIZER_READONLY' } },

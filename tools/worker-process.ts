@@ -1,5 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { createRequire } from 'node:module'
 import { join, relative, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -34,6 +44,8 @@ export interface WorkerSettings {
   networks: readonly string[]
   /** Ends it, also while it starts. */
   stop?: AbortSignal
+  /** Told what has become of the storage, once. */
+  lost?(fault: string): void
 }
 
 export interface WorkerProcess {
@@ -83,7 +95,7 @@ const authority = (host: string): string => (host.includes(':') ? `[${host}]` : 
 const quoted = (text: string): string => JSON.stringify(text)
 
 /** The configuration as `workerd serve` reads it. It names variables and holds no value of any. */
-export function workerdConfiguration(settings: WorkerSettings, folder: string): string {
+export function workerdConfiguration(settings: WorkerSettings, folder: string, state: string): string {
   const date = /^compatibility_date = "(.+)"$/m.exec(readFileSync(projectFile('wrangler.toml'), 'utf8'))?.[1]
   if (!date) throw new Error('wrangler.toml has no compatibility date')
   const embedded = (file: string) => `embed ${quoted(relative(folder, resolve(settings.bundle, file)))}`
@@ -99,6 +111,7 @@ const config :Workerd.Config = (
       tlsOptions = (trustBrowserCas = true),
     )),
     (name = "assets", disk = ${quoted(resolve(settings.assets))}),
+    (name = "state", disk = ${quoted(state)}),
     (name = "storage", disk = (path = ${quoted(resolve(settings.storage))}, writable = true)),
   ],
   sockets = [(
@@ -121,6 +134,7 @@ ${list([
   bindings = [
     (name = "CONNECTIONS", durableObjectNamespace = "Connection"),
     (name = "ASSETS", service = "assets"),
+    (name = "STATE", service = "state"),
 ${list(Object.keys(settings.variables).map((name) => `(name = ${quoted(name)}, fromEnvironment = ${quoted(name)})`))}  ],
   durableObjectNamespaces = [(className = "Connection", uniqueKey = ${quoted(NAMESPACE)}, enableSql = true)],
   durableObjectStorage = (localDisk = "storage"),
@@ -156,13 +170,45 @@ function own(storage: string): Database.Database {
   }
 }
 
+/** How often the storage is looked after. Milliseconds. */
+const LOOK_EVERY = 500
+
+/** What is missing of the databases that were there before, or is another file. Their WALs come and go with their objects. */
+function watchStorage(storage: string, lost: (fault: string) => void): () => void {
+  const known = new Map<string, { ino: number; size: number }>()
+  const look = (): string | undefined => {
+    for (const [file, before] of known) {
+      const now = statSync(file, { throwIfNoEntry: false })
+      if (!now) return `${file} is gone`
+      if (now.ino !== before.ino) return `${file} was replaced`
+      if (now.size < before.size) return `${file} is shorter than it was`
+    }
+    if (!existsSync(join(storage, NAMESPACE))) return known.size > 0 ? `${storage} is gone` : undefined
+    for (const file of databasesIn(storage)) {
+      const now = statSync(file, { throwIfNoEntry: false })
+      if (now) known.set(file, { ino: now.ino, size: now.size })
+    }
+    return undefined
+  }
+  const timer = setInterval(() => {
+    const fault = look()
+    if (fault === undefined) return
+    clearInterval(timer)
+    lost(fault)
+  }, LOOK_EVERY)
+  timer.unref()
+  return () => clearInterval(timer)
+}
+
 /** Starts workerd and resolves when it listens. Its log is the Worker's, one JSON object per line on stdout. */
 export async function startWorker(settings: WorkerSettings): Promise<WorkerProcess> {
   const { storage, variables, host } = settings
   mkdirSync(storage, { recursive: true })
   const lock = own(storage)
   const file = join(storage, 'workerd.capnp')
-  writeFileSync(file, workerdConfiguration(settings, storage))
+  // Apart from the storage, of whose loss it tells: what is at fault stands in a file that the Worker can read.
+  const state = mkdtempSync(join(tmpdir(), 'workerd-'))
+  writeFileSync(file, workerdConfiguration(settings, storage, state))
   // On its fourth descriptor it tells which port it took.
   const child = spawn(workerd.default, ['serve', '--control-fd=3', file], {
     env: variables,
@@ -171,6 +217,10 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
     ...(settings.stop && { signal: settings.stop, detached: true }),
   })
   writeFileSync(pidFile(storage), `${child.pid}`)
+  const unwatch = watchStorage(storage, (fault) => {
+    writeFileSync(join(state, 'fault'), fault)
+    settings.lost?.(fault)
+  })
   let said = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2000)))
   const listening = Promise.withResolvers<number>()
@@ -182,6 +232,8 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
   child.on('error', () => {})
   child.once('close', (code, signal) => {
     lock.close()
+    unwatch()
+    rmSync(state, { recursive: true, force: true })
     listening.reject(new Error(`workerd ended with ${code ?? signal}: ${said}`))
   })
   return { url: `http://${authority(host)}:${await listening.promise}`, child }

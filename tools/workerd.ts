@@ -20,6 +20,7 @@ try {
     host: env['HOST'] ?? '127.0.0.1',
     port: Number(env['PORT'] ?? 8787),
     stop: stop.signal,
+    lost: (fault) => log.error('storage is at fault, nothing is written; restart', { fault }),
     networks: ['public', ...(env['ALLOW_NETWORKS'] ?? '').split(/[\s,]+/).filter(Boolean)],
   })
   // Not piped: that would stop when nobody reads it any more, and workerd would wait with what it has to say.

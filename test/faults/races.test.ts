@@ -206,7 +206,8 @@ describe('one Idempotency-Key', () => {
 
 describe('a late replay brings no old secret back', () => {
   const opens = async (project: string, password: string): Promise<boolean> =>
-    (await providers.apinizer.send('POST', '/login', { project, username: 'svc', password })).success
+    (await providers.apinizer.send('POST', '/login', { project, username: `svc-${project}`, password }))
+      .success
   const put = (target: Target, secret: string, idempotencyKey: string) =>
     answered('PUT', gateway.url + target.path, { secret }, { headers: { 'idempotency-key': idempotencyKey } })
 

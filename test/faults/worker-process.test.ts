@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { copyFileSync, globSync, mkdtempSync, readFileSync, renameSync, rmSync, truncateSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -91,6 +91,37 @@ test('the program serves changes, the audit and the reference, and writes no sec
   for (const secret of [...Object.values(environment), ...Object.values(keys), AUDIT_KEY]) {
     expect(written).not.toContain(secret)
   }
+})
+
+test.each<[string, (database: string) => void]>([
+  ['is deleted', (database) => rmSync(database)],
+  [
+    'is replaced',
+    (database) => (copyFileSync(database, `${database}.copy`), renameSync(`${database}.copy`, database)),
+  ],
+  ['is truncated', (database) => truncateSync(database, 0)],
+  ['loses its folder', (database) => rmSync(join(database, '..'), { recursive: true })],
+])('a storage that %s takes no change any more, and the log says so', async (_, attack) => {
+  const { child, ended, listening } = runProgram({ ALLOW_NETWORKS: '127.0.0.0/8' })
+  let said = ''
+  child.stdout.on('data', (text: string) => (said += text))
+  const url = await listening()
+  expect((await change(url)).status).toBe(200)
+  const databases = () => globSync(join(storage, '**/*.sqlite'))
+  const [database = ''] = databases()
+  // It is known from the first look on.
+  await pause(1500)
+  attack(database)
+  await until('it is not ready', async () => (await answered('GET', `${url}/health/ready`)).status === 503)
+  expect(said).toContain('storage is at fault')
+  expect(said).toContain(database)
+  const providers = providersOf(sandbox.urls)
+  const before = await writesTo(providers)
+  const refused = await change(url)
+  expect([refused.status, refused.body.type]).toEqual([503, '/problems/audit-unavailable'])
+  expect(await writesTo(providers)).toEqual(before)
+  child.kill()
+  expect(await ended).toBe(0)
 })
 
 test('without ALLOW_NETWORKS no upstream on this machine is reached', async () => {

@@ -168,7 +168,7 @@ describe('what a caller may', () => {
   test('connections are listed as far as the rules touch them, without addresses or secrets', async () => {
     const all = await get('/connections')
     const narrow = await get('/connections', { key: keys.narrow })
-    expect(all.body.data).toHaveLength(21)
+    expect(all.body.data).toHaveLength(22)
     expect(narrow.body.data).toEqual([
       { name: 'apinizer', provider: 'apinizer', kinds: ['credential'], verifyWrites: true },
     ])

@@ -1,7 +1,5 @@
-import { reconfigure, runtime, useGateway } from '#gateway'
-import { expect, inject, test } from 'vitest'
-import { configuration } from '../configuration.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { useGateway } from '#gateway'
+import { expect, test } from 'vitest'
 import { call, eventsOf, freshId, get, mintApinizer, providers, put } from '../gateway-calls.ts'
 
 // At Apinizer one user has an id in its project and another in the project `admin`: it is one resource, with one writer.
@@ -93,14 +91,11 @@ test('an open change under one name is superseded by a newer one under the other
 })
 
 test('a connection that is for some projects knows nothing of others', async () => {
-  const { project, username } = await twoNames()
+  const username = `u${freshId()}`
+  await providers().apinizer.mint('credential', `Parted/${username}`, {})
   const other = await mintApinizer()
-  const document = configuration(inject('sandbox'), `${inject('issuers')}/${runtime}`) as Json
-  // An object of its own: one that is there goes on with what it was made with.
-  document.connections['apinizer-spent'].projects = [project, 'MyProject']
-  await reconfigure(document)
-  const idIn = (name: string, user: string) => `/credentials/apinizer-spent:${name}:${user}`
-  expect((await get(idIn(project, username))).status).toBe(200)
+  const idIn = (name: string, user: string) => `/credentials/apinizer-parted:${name}:${user}`
+  expect((await get(idIn('Parted', username))).status).toBe(200)
   for (const path of [idIn('admin', username), idIn(other.project, other.username)]) {
     expect((await get(path)).status).toBe(404)
     expect((await put(path, { secret: 'new' })).status).toBe(404)

@@ -24,10 +24,13 @@ function parsed(text: string): Json {
   }
 }
 
-/** The target as URLs are resolved, which a runtime may do before the gateway sees it. */
+/** The target as URLs are resolved, which a runtime may do before the gateway sees it; what a host is called leads nowhere else. */
 function resolved(target: string): string {
   try {
-    const { pathname, search } = new URL(target, 'http://gateway.example')
+    const { pathname, search } = new URL(
+      target.replace('//@CANARY@', '//host.example'),
+      'http://gateway.example',
+    )
     return pathname + search
   } catch {
     return target
