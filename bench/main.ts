@@ -9,6 +9,7 @@ import type { Bench, Figure, Tabled } from './figure.ts'
 import { isolation } from './isolation.ts'
 import { keyComparison } from './key-comparison.ts'
 import { nodeStart } from './node-start.ts'
+import { siege } from './siege.ts'
 import { startup } from './startup.ts'
 import { throughput } from './throughput.ts'
 
@@ -21,6 +22,7 @@ const benches: Record<string, Bench> = {
   start: nodeStart,
   isolation,
   discipline,
+  siege,
   startup,
   keys: keyComparison,
 }
