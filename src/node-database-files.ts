@@ -19,6 +19,9 @@ export const inodeOf = (path: string): string | null => {
   return stats ? `${stats.dev}:${stats.ino}` : null
 }
 
+/** Bytes; 0 where there is none. */
+export const sizeOf = (path: string): number => Number(look(path)?.size ?? 0)
+
 /** Changes with every write and every change of owner, mode or name, and cannot be set. Nanoseconds since 1970, in digits. */
 export const changedAt = (path: string): string | null => look(path)?.ctimeNs.toString() ?? null
 

@@ -9,7 +9,14 @@ import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import type { Commit, Db } from './ledger/ledger.ts'
 import * as schema from './ledger/schema.ts'
 import type { Log } from './log.ts'
-import { changedAt, checkDatabase, DatabaseFiles, inodeOf, saysMalformed } from './node-database-files.ts'
+import {
+  changedAt,
+  checkDatabase,
+  DatabaseFiles,
+  inodeOf,
+  saysMalformed,
+  sizeOf,
+} from './node-database-files.ts'
 
 export interface NodeDatabase {
   /** There was none before. */
@@ -62,16 +69,26 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
   for (const suffix of ['', '-wal', '-shm', '.lock', '.emergency']) makePrivate(file + suffix, log)
   const files = new DatabaseFiles(file)
 
-  /** What the next process is to find, if this one ends without a word. */
+  /** Why its content has to be looked at before anything is written. */
+  let unchecked = isKnown ? undefined : `${file} is not as the last process left it`
+  /** Set for good: what is written from now on would be lost. */
+  let malformed: string | undefined
+
+  /** What the next process is to find, if this one ends without a word. Of what is not known to be whole, nothing. */
   const leave = (more: Partial<Left> = {}): void =>
-    lock.leave({
-      inode: inodeOf(file),
-      wal: inodeOf(`${file}-wal`),
-      epoch,
-      isOpen: true,
-      changedAt: changedAt(file),
-      ...more,
-    })
+    lock.leave(
+      unchecked === undefined && malformed === undefined
+        ? {
+            inode: inodeOf(file),
+            wal: inodeOf(`${file}-wal`),
+            walSize: sizeOf(`${file}-wal`),
+            epoch,
+            isOpen: true,
+            changedAt: changedAt(file),
+            ...more,
+          }
+        : undefined,
+    )
 
   /** Pages are written here and nowhere else, so that any other change of them is somebody else's. */
   function checkpoint(): void {
@@ -84,12 +101,10 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
       log.warn('WAL not taken over', { file, error: String(error) })
     }
   }
-  checkpoint()
+  // A WAL that does not belong to a backup must not be written into it.
+  if (isKnown) checkpoint()
+  else leave()
 
-  /** Why its content has to be looked at before anything is written. */
-  let unchecked = isKnown ? undefined : `${file} is not as the last process left it`
-  /** Set for good: what is written from now on would be lost. */
-  let malformed: string | undefined
   let checking = false
   let checkedAt = -Infinity
   let told: string | undefined
@@ -115,12 +130,17 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
   }
 
   const condemn = (found: string): void => {
-    malformed ??= `${file} is malformed, or not the one that was opened: ${found}; stop the gateway, and ${CURE}`
+    if (malformed !== undefined) return
+    malformed = `${file} is malformed, or not the one that was opened: ${found}; stop the gateway, and ${CURE}`
+    leave()
   }
 
   function fault(): string | undefined {
     const { lost, shortened } = files.examine()
-    if (shortened !== undefined) unchecked ??= `${shortened} is shorter than it was`
+    if (shortened !== undefined && unchecked === undefined) {
+      unchecked = `${shortened} is shorter than it was`
+      leave()
+    }
     const away = lost && `${lost}; put it back, or restart the gateway`
     const found = malformed ?? away ?? (unchecked && `${unchecked}; it is being checked`)
     if (found !== told) {
@@ -233,6 +253,8 @@ interface Left {
   inode: string | null
   /** Of the WAL, which is there as long as the database is open. */
   wal: string | null
+  /** At the least. Bytes. */
+  walSize: number
   epoch: number
   /** It was not closed: the process was killed, or still runs. */
   isOpen: boolean
@@ -245,11 +267,12 @@ const isAsLeft = (file: string, left: Left | undefined): boolean =>
   left !== undefined &&
   inodeOf(file) === left.inode &&
   (left.changedAt === null || changedAt(file) === left.changedAt) &&
-  (!left.isOpen || (left.wal !== null && inodeOf(`${file}-wal`) === left.wal))
+  (!left.isOpen || (inodeOf(`${file}-wal`) === left.wal && sizeOf(`${file}-wal`) >= left.walSize))
 
 interface Lock {
   left: Left | undefined
-  leave(left: Left): void
+  /** Undefined where the next process has to look for itself. */
+  leave(left: Left | undefined): void
   close(): void
 }
 
@@ -269,8 +292,8 @@ function own(file: string): Lock {
     const state = lock.prepare('SELECT state FROM left').pluck().get() as string | undefined
     const leave = lock.prepare('INSERT OR REPLACE INTO left VALUES (1, ?)')
     return {
-      left: state === undefined ? undefined : (JSON.parse(state) as Left),
-      leave: (left) => void leave.run(JSON.stringify(left)),
+      left: state === undefined ? undefined : ((JSON.parse(state) ?? undefined) as Left | undefined),
+      leave: (left) => void leave.run(JSON.stringify(left ?? null)),
       close: () => void lock.close(),
     }
   } catch (error) {

@@ -188,16 +188,37 @@ describe('a start', () => {
         for (let n = 0; n < 60; n++) expect((await change(gateway, await mint())).status).toBe(200)
         await gateway.kill()
         restore(backup, home.database)
-        const said = await home.start().then(
-          async (again) => {
-            expect((await ask(again, '/health/ready')).status).toBe(503)
-            await expectAtFault(again, home)
-            return JSON.stringify(again.complaints)
-          },
-          (error) => String(error),
-        )
-        expect(said).toContain('malformed')
-        expect(said).toContain(home.database)
+        // Started once more, it is no better.
+        for (let start = 0; start < 2; start++) {
+          const said = await home.start().then(
+            async (again) => {
+              expect((await ask(again, '/health/ready')).status).toBe(503)
+              await expectAtFault(again, home)
+              await again.kill()
+              return JSON.stringify(again.complaints)
+            },
+            (error) => String(error),
+          )
+          expect(said).toContain('malformed')
+          expect(said).toContain(home.database)
+        }
+      } finally {
+        await home.leave()
+      }
+    },
+  )
+
+  test(
+    'whose WAL was truncated meanwhile says that the database is not as it was left',
+    { timeout: 60_000 },
+    async () => {
+      const { home, gateway } = await inUse()
+      try {
+        await gateway.kill()
+        truncateSync(`${home.database}-wal`, 0)
+        const again = await home.start()
+        await until('it was checked', () => checks(again).length === 1)
+        expect(checks(again)[0].why).toContain('is not as the last process left it')
       } finally {
         await home.leave()
       }
