@@ -38,6 +38,13 @@ function keysIn({ keys }: Record<string, unknown>): Keys {
   return createLocalJWKSet({ keys: sound } as JSONWebKeySet)
 }
 
+/** The keys of an issuer, as one request has them. */
+export interface IssuerKeys {
+  find: JWTVerifyGetKey
+  /** Reads them anew, where the issuer may be asked; whether there are others now. */
+  renew(): Promise<boolean>
+}
+
 interface State {
   known: { keys: Keys; readAt: number } | undefined
   /** When the issuer was last asked, and whether it gave its keys. */
@@ -56,7 +63,7 @@ export function issuerKeys(
   send: Send,
   now: () => number,
   log: Log,
-): (traceparent: string) => JWTVerifyGetKey {
+): (traceparent: string) => IssuerKeys {
   const state: State = { known: undefined, asked: { at: -Infinity, well: true }, reading: undefined }
 
   /** A clock that was set back makes everything old. */
@@ -128,18 +135,28 @@ export function issuerKeys(
     return state.known.keys
   }
 
-  return (traceparent) => async (header, token) => {
-    const before = state.asked.at
-    const keys = await current(traceparent)
-    try {
-      return await keys(header, token)
-    } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-      // A key that is not among them may be a new one, which only keys that were read since the token came can tell.
-      if (mayAsk()) await refresh(traceparent)
-      if (!state.asked.well || state.asked.at === before) throw unavailable()
-      if (!state.known || state.known.keys === keys) throw error
-      return state.known.keys(header, token)
+  const find =
+    (traceparent: string): JWTVerifyGetKey =>
+    async (header, token) => {
+      const before = state.asked.at
+      const keys = await current(traceparent)
+      try {
+        return await keys(header, token)
+      } catch (error) {
+        if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
+        // A key that is not among them may be a new one, which only keys that were read since the token came can tell.
+        if (mayAsk()) await refresh(traceparent)
+        if (!state.asked.well || state.asked.at === before) throw unavailable()
+        if (!state.known || state.known.keys === keys) throw error
+        return state.known.keys(header, token)
+      }
     }
-  }
+  return (traceparent) => ({
+    find: find(traceparent),
+    async renew() {
+      const before = state.known?.keys
+      if (mayAsk()) await refresh(traceparent)
+      return state.asked.well && state.known?.keys !== before
+    },
+  })
 }

@@ -8,7 +8,7 @@ import {
   type JWTVerifyOptions,
 } from 'jose'
 import type { CallerConfig, CallerTokens, Config, IssuerConfig } from './config.ts'
-import { issuerKeys, KeysUnavailable } from './issuer-keys.ts'
+import { type IssuerKeys, issuerKeys, KeysUnavailable } from './issuer-keys.ts'
 import type { Log } from './log.ts'
 import type { Send } from './upstream.ts'
 
@@ -75,8 +75,23 @@ function reasonOf(error: unknown): string {
   return error instanceof errors.JOSEError ? error.code : 'it cannot be verified'
 }
 
+/** The payload. An issuer may have exchanged a key and kept its name, so that a signature that fails is tried with keys read anew. */
+async function verify(text: string, keys: IssuerKeys, options: JWTVerifyOptions): Promise<JWTPayload> {
+  try {
+    return await verifyWith(text, keys.find, options)
+  } catch (error) {
+    const mayBeNew = error instanceof errors.JWSSignatureVerificationFailed && (await keys.renew())
+    if (!mayBeNew) throw error
+    return verifyWith(text, keys.find, options)
+  }
+}
+
 /** The payload, if one of the keys that fit verifies the signature. */
-async function verify(text: string, keys: JWTVerifyGetKey, options: JWTVerifyOptions): Promise<JWTPayload> {
+async function verifyWith(
+  text: string,
+  keys: JWTVerifyGetKey,
+  options: JWTVerifyOptions,
+): Promise<JWTPayload> {
   try {
     return (await jwtVerify(text, keys, options)).payload
   } catch (several) {

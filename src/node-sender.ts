@@ -33,12 +33,16 @@ export function provesUnsent(error: unknown): boolean {
 }
 
 /** What an answer may be coded with, though nobody asked for it (RFC 9110 §8.4.1): what Workers undo as well. */
-const codings: Record<string, (bytes: Uint8Array, most: { maxOutputLength: number }) => Promise<Uint8Array>> =
-  {
-    gzip: promisify(gunzip),
-    deflate: promisify(inflate),
-    br: promisify(brotliDecompress),
-  }
+const codings = new Map<
+  string,
+  (bytes: Uint8Array, most: { maxOutputLength: number }) => Promise<Uint8Array>
+>([
+  ['gzip', promisify(gunzip)],
+  // As RFC 9110 §8.4.1.3 wants it read.
+  ['x-gzip', promisify(gunzip)],
+  ['deflate', promisify(inflate)],
+  ['br', promisify(brotliDecompress)],
+])
 
 /** The body without its coding, or undefined where it is longer than `most` bytes or coded otherwise. */
 async function decoded(
@@ -48,7 +52,9 @@ async function decoded(
 ): Promise<Uint8Array | undefined> {
   if (!bytes || coding === '' || coding === 'identity') return bytes
   // What is cut short or no such coding is an answer that cannot be read, and not one that was cut off on its way.
-  return codings[coding]?.(bytes, { maxOutputLength: most }).catch(() => undefined)
+  return codings
+    .get(coding)?.(bytes, { maxOutputLength: most })
+    .catch(() => undefined)
 }
 
 /** Bytes of a body that are taken before anybody asks for it. */

@@ -426,6 +426,24 @@ describe('the keys of an issuer', () => {
     at(NOW)
   })
 
+  test('that were exchanged under the name that they had are read anew for it, ten seconds apart at most', async () => {
+    const claims = { exp: NOW + 3600 }
+    await publish('retiring', { keys: [usual.jwk] })
+    at(NOW + 700)
+    expect((await send(await make('retiring', usual, { claims }))).status).toBe(200)
+    const other = await makeKey('RS256', usual.kid)
+    await publish('retiring', { keys: [other.jwk] })
+    const token = await make('retiring', other, { claims })
+    expectRefused(await send(token))
+    at(NOW + 711)
+    const before = (await asked('retiring')).length
+    expect((await send(token)).status).toBe(200)
+    // A stranger's tokens do not have them read without end.
+    for (let n = 0; n < 5; n++) expectRefused(await send(await make('retiring', usual, { claims })))
+    expect((await asked('retiring')).length).toBe(before + 2)
+    at(NOW)
+  })
+
   test('of which several would do are tried, and no more than eight', async () => {
     const unnamed = { header: { kid: undefined as never } }
     const [one, two, stranger] = [await makeKey('ES256'), await makeKey('ES256'), await makeKey('ES256')]
