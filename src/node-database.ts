@@ -75,20 +75,24 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
   let malformed: string | undefined
 
   /** What the next process is to find, if this one ends without a word. Of what is not known to be whole, nothing. */
-  const leave = (more: Partial<Left> = {}): void =>
-    lock.leave(
-      unchecked === undefined && malformed === undefined
-        ? {
-            inode: inodeOf(file),
-            wal: inodeOf(`${file}-wal`),
-            walSize: sizeOf(`${file}-wal`),
-            epoch,
-            isOpen: true,
-            changedAt: changedAt(file),
-            ...more,
-          }
-        : undefined,
-    )
+  function leave(more: Partial<Left> = {}): void {
+    const isWhole = unchecked === undefined && malformed === undefined
+    const left: Left = {
+      inode: inodeOf(file),
+      wal: inodeOf(`${file}-wal`),
+      walSize: sizeOf(`${file}-wal`),
+      epoch,
+      isOpen: true,
+      changedAt: changedAt(file),
+      ...more,
+    }
+    try {
+      lock.leave(isWhole ? left : undefined)
+    } catch (error) {
+      // The next process then finds it otherwise, and checks it.
+      log.warn('how the database is left was not kept', { file, error: String(error) })
+    }
+  }
 
   /** Pages are written here and nowhere else, so that any other change of them is somebody else's. */
   function checkpoint(): void {
