@@ -95,6 +95,7 @@ export const limits = {
 
 /** The same server at another address: one account has one connection, and on this machine each address counts as a server. */
 export function at<T extends { baseUrl: string }>(name: string, connection: T): T {
+  if (connection.baseUrl === '') return connection
   const { origin, pathname } = new URL(connection.baseUrl)
   return { ...connection, baseUrl: `${origin}/at/${name}${pathname === '/' ? '' : pathname}` }
 }

@@ -117,14 +117,14 @@ export async function wiring(sandbox: Sandbox): Promise<(operation: Operation, t
     return {
       provider: 'apinizer',
       type: 'credential',
-      id: `${id}/svc`,
+      id: `${id}/svc-${id}`,
       read: {
         request: () => ({ method: 'GET', url, headers }),
-        members: ({ resultList }) => resultList.find(({ username }: Json) => username === 'svc'),
+        members: ({ resultList }) => resultList.find(({ username }: Json) => username === `svc-${id}`),
       },
       write: (members, current) =>
         isDeepStrictEqual(Object.keys(members), ['password'])
-          ? { method: 'PATCH', url: `${url}svc/`, headers, body: members }
+          ? { method: 'PATCH', url: `${url}svc-${id}/`, headers, body: members }
           : { method: 'PUT', url, headers, body: { ...current, ...members } },
       renew: nothingToRenew,
     }
