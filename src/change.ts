@@ -367,7 +367,7 @@ export function locate(
 
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
 async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Promise<Result<Planned>> {
-  const { connection, exchange, ledger } = tools
+  const { exchange, ledger } = tools
   const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
   // A change that goes on was compared when it began; its own first attempt may have changed the state since.
   const ifMatch = resumed ? undefined : asked.ifMatch
@@ -397,7 +397,7 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Pro
   if (!merged.ok) return merged
   const planned = { ref, current, merged: merged.value }
   if (Object.keys(merged.value.desired).length === 0) return ok(planned)
-  if (!asked.allowSelf && isOwn(connection, address, values)) {
+  if (!asked.allowSelf && isOwn(tools, asked, values)) {
     return refuse('self-lockout', 'the gateway itself signs in with this resource')
   }
   const write = spec.plan(ref, merged.value.desired as Values<Kind>, current)
@@ -406,12 +406,14 @@ async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Pro
 
 /** Whether the resource is what the connection signs in with, or one that its operator listed as such. */
 function isOwn(
-  { secrets, self }: ConnectionConfig,
-  { id }: ResourceAddress,
+  { adapter, connection: { secrets, self } }: ChangeTools,
+  { kind, address }: Pick<ResourceRequest, 'kind' | 'address'>,
   values: AnyValues | undefined,
 ): boolean {
   const own = secrets.clientId?.expose()
-  return self.includes(id) || (own !== undefined && values?.['clientId'] === own)
+  const end = endOfId(adapter, kind, address.id)
+  const isListed = self.some((id) => endOfId(adapter, kind, id) === end)
+  return isListed || (own !== undefined && values?.['clientId'] === own)
 }
 
 /** What all events of one change have in common. */

@@ -90,6 +90,14 @@ test('an open change under one name is superseded by a newer one under the other
   expect((await get(`/credentials/${first}`)).body.name).toBe('Newer')
 })
 
+test('what the gateway signs in with is its own by every name', async () => {
+  await providers().apinizer.mint('credential', 'MyProject/gateway-itself', { enabled: true })
+  for (const project of ['MyProject', 'admin']) {
+    const reply = await put(`/credentials/apinizer:${project}:gateway-itself`, { secret: 'new' })
+    expect([project, reply.status, reply.body.type]).toEqual([project, 409, '/problems/self-lockout'])
+  }
+})
+
 test('a connection that is for some projects knows nothing of others', async () => {
   const username = `u${freshId()}`
   await providers().apinizer.mint('credential', `Parted/${username}`, {})
