@@ -67,7 +67,7 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
   const { sqlite, db, epoch } = openFile(file)
   const isKnown = isNew || (wasLeft && lock.left?.epoch === epoch - 1)
   for (const suffix of ['', '-wal', '-shm', '.lock', '.emergency']) makePrivate(file + suffix, log)
-  const files = new DatabaseFiles(file)
+  const files = new DatabaseFiles(file, () => leastWal(sqlite))
 
   /** Why its content has to be looked at before anything is written. */
   let unchecked = isKnown ? undefined : `${file} is not as the last process left it`
@@ -144,6 +144,7 @@ export function openDatabase(file: string, log: Log): NodeDatabase {
     if (shortened !== undefined && unchecked === undefined) {
       unchecked = `${shortened} is shorter than it was`
       leave()
+      void check(unchecked)
     }
     const away = lost && `${lost}; put it back, or restart the gateway`
     const found = malformed ?? away ?? (unchecked && `${unchecked}; it is being checked`)
@@ -239,6 +240,13 @@ function openFile(file: string): { sqlite: Database.Database; db: Db; epoch: num
     if (!(error instanceof Database.SqliteError) || !saysMalformed(error.code)) throw error
     throw new Error(`${file} is malformed (${error.message}); ${CURE}`, { cause: error })
   }
+}
+
+/** Bytes of the WAL that hold what was committed and not taken over, by its index in memory. */
+function leastWal(sqlite: Database.Database): number {
+  const [header, frameHeader] = [32, 24]
+  const [{ log }] = sqlite.pragma('wal_checkpoint(NOOP)') as [{ log: number }]
+  return log <= 0 ? 0 : header + log * (frameHeader + Number(sqlite.pragma('page_size', { simple: true })))
 }
 
 /** Only its owner may read it: earlier versions, and whoever restored a backup, may have left it otherwise. */

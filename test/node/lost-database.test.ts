@@ -120,6 +120,20 @@ describe('a database', () => {
     },
   )
 
+  test('takes changes all the while another program checkpoints it', { timeout: 60_000 }, async () => {
+    const { home, gateway } = await inUse()
+    const other = new Database(home.database)
+    try {
+      for (let n = 0; n < 5; n++) {
+        expect(other.pragma('wal_checkpoint(TRUNCATE)')).toMatchObject([{ busy: 0 }])
+        expect((await change(gateway, await mint())).status).toBe(200)
+      }
+    } finally {
+      other.close()
+      await home.leave()
+    }
+  })
+
   test(
     'that another program checkpoints, vacuums or touches is checked, and stays in use',
     { timeout: 60_000 },
