@@ -20,9 +20,9 @@ import {
   type AnyValues,
   type Capabilities,
   isWritable,
-  type Kind,
   type Values,
 } from '../src/model.ts'
+import { type Kind } from '../src/enums.ts'
 import { Secret } from '../src/secret.ts'
 import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/unreadable.ts'
 

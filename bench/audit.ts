@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { silent } from '../test/silent-log.ts'
 import { deriveAuditKeys, parseAuditKey } from '../src/audit-keys.ts'
-import type { Outcome } from '../src/ledger/event.ts'
-import { type Entry, type Ledger, openLedger, registerAuditKey } from '../src/ledger/ledger.ts'
+import type { Outcome } from '../src/enums.ts'
+import { openLedger, registerAuditKey } from '../src/ledger/ledger.ts'
+import type { Entry, Ledger } from '../src/ledger/types.ts'
 import { newId } from '../src/new-id.ts'
 import { type NodeDatabase, openDatabase } from '../src/node-database.ts'
 import { median } from '../test/faults/figures.ts'
+import { home } from '../test/home.ts'
+import { silent } from '../test/silent-log.ts'
 import { memoryOf } from './cpu.ts'
 import { type Bench, type Figure, quantile } from './figure.ts'
 import { type Program, startGateway } from './program.ts'
@@ -84,7 +86,7 @@ interface Store {
 async function openStore(folder: string, size: number, tell: (progress: string) => void): Promise<Store> {
   const own = join(folder, String(size))
   mkdirSync(own)
-  const database = openDatabase(join(own, 'gateway.db'), silent)
+  const database = openDatabase(join(own, 'gateway.db'), silent, home)
   const key = parseAuditKey(KEY)
   if (!key) throw new Error('the audit key is none')
   registerAuditKey(database.db, deriveAuditKeys(key))

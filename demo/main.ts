@@ -31,6 +31,7 @@ const key = `cgw_demo_${randomBytes(32).toString('base64url')}`
 const config = readConfig(JSON.stringify(configuration(sandbox.urls, key)), environment, registry)
 if (!config.ok) throw new Error(JSON.stringify(config.faults))
 const gateway = await startNodeGateway({
+  home: new URL('..', import.meta.url),
   config: config.value,
   registry,
   keys: deriveAuditKeys({ id: 1, bytes: randomBytes(32) }),

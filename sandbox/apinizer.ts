@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { consoleUser, createAccessTokens, permissionsOn, permits } from './apinizer/access.ts'
-import type { Access } from './apinizer/access.ts'
+import { type Access, consoleUser, createAccessTokens, permissionsOn, permits } from './apinizer/access.ts'
 import {
+  type Credential,
   described,
   describedBody,
   globalScope,
@@ -11,9 +11,9 @@ import {
   readSubmission,
   seeds,
   sha256,
+  type Submission,
   writableMembers,
 } from './apinizer/credentials.ts'
-import type { Credential, Submission } from './apinizer/credentials.ts'
 import {
   deploymentMs,
   deploymentResult,
@@ -22,8 +22,19 @@ import {
   undeployed,
 } from './apinizer/deployment.ts'
 import type { Clock } from './clock.ts'
-import { isObject, json, mediaType, parseJson, segmentsOf, text } from './exchange.ts'
-import type { Answer, Change, Emulator, JsonObject, Received } from './exchange.ts'
+import {
+  type Answer,
+  type Change,
+  type Emulator,
+  isObject,
+  json,
+  type JsonObject,
+  mediaType,
+  parseJson,
+  type Received,
+  segmentsOf,
+  text,
+} from './exchange.ts'
 import { createSettings } from './settings.ts'
 
 const settingsSchema = z.strictObject({

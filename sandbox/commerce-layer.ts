@@ -12,20 +12,33 @@ import {
   refusal,
 } from './commerce-layer/errors.ts'
 import { obeyed, retoldDocument, writableMembers } from './commerce-layer/members.ts'
-import { parseQuery } from './commerce-layer/query.ts'
-import type { Query } from './commerce-layer/query.ts'
-import { isResourceType, ownOrganization, resources, roleLink, specimen } from './commerce-layer/resources.ts'
-import type { ResourceType, Stored } from './commerce-layer/resources.ts'
-import { createStore, included, pageLinks, rendered } from './commerce-layer/store.ts'
-import type { Resource } from './commerce-layer/store.ts'
-import { clientOf, createTokens, jsonWebKeySet } from './commerce-layer/tokens.ts'
-import type { UserClient } from './commerce-layer/tokens.ts'
+import { parseQuery, type Query } from './commerce-layer/query.ts'
+import {
+  isResourceType,
+  ownOrganization,
+  resources,
+  type ResourceType,
+  roleLink,
+  specimen,
+  type Stored,
+} from './commerce-layer/resources.ts'
+import { createStore, included, pageLinks, rendered, type Resource } from './commerce-layer/store.ts'
+import { clientOf, createTokens, jsonWebKeySet, type UserClient } from './commerce-layer/tokens.ts'
 import { keeps } from './deviation.ts'
-import { accepts, isObject, json, mediaType, parseJson, segmentsOf } from './exchange.ts'
-import type { Answer, Change, Emulator, Received } from './exchange.ts'
+import {
+  accepts,
+  type Answer,
+  type Change,
+  type Emulator,
+  isObject,
+  json,
+  mediaType,
+  parseJson,
+  type Received,
+  segmentsOf,
+} from './exchange.ts'
 import { createSettings } from './settings.ts'
-import { createSlidingWindows } from './sliding-window.ts'
-import type { Standing } from './sliding-window.ts'
+import { createSlidingWindows, type Standing } from './sliding-window.ts'
 
 const allowanceSchema = z.strictObject({ limit: z.number().int().min(1), seconds: z.number().min(1) })
 

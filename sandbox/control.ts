@@ -1,9 +1,8 @@
-import { Hono } from 'hono'
-import type { Context } from 'hono'
+import { type Context, Hono } from 'hono'
 import { z } from 'zod'
 import { unknownMember } from './deviation.ts'
 import { faultOrderSchema } from './fault.ts'
-import type { World } from './provider.ts'
+import type { World } from './world.ts'
 
 const clockSchema = z.union([
   z.strictObject({ now: z.iso.datetime({ offset: true }) }),

@@ -1,10 +1,4 @@
-import type { JsonObject } from './exchange.ts'
-
-/** How what a write stores differs from what it asked for. Members go by the provider's wire names. */
-export interface Deviation {
-  keep?: readonly string[] | undefined
-  store?: JsonObject | undefined
-}
+import type { Deviation, JsonObject } from './exchange.ts'
 
 /** How an answer differs from what is stored. */
 export interface Telling {

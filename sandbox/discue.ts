@@ -1,14 +1,22 @@
-import { STATUS_CODES } from 'node:http'
 import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
 import { z } from 'zod'
 import type { Clock } from './clock.ts'
 import { deviated } from './deviation.ts'
-import type { Deviation } from './deviation.ts'
-import { accepts, isObject, json, mediaType, parseJson, segmentsOf } from './exchange.ts'
-import type { Answer, Emulator, Received } from './exchange.ts'
+import {
+  accepts,
+  type Answer,
+  type Deviation,
+  type Emulator,
+  isObject,
+  json,
+  mediaType,
+  parseJson,
+  type Received,
+  segmentsOf,
+} from './exchange.ts'
 import { createSettings } from './settings.ts'
-import { createSlidingWindows } from './sliding-window.ts'
-import type { Standing } from './sliding-window.ts'
+import { createSlidingWindows, type Standing } from './sliding-window.ts'
 
 interface ApiClient {
   id: string

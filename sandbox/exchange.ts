@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Hono } from 'hono'
-import type { Deviation } from './deviation.ts'
-import type { PartialDeployment } from './fault.ts'
+import { z } from 'zod'
 
 /** A request after its body arrived. `target` is the raw request target: nothing decoded, nothing normalized. */
 export interface Received {
@@ -112,4 +111,24 @@ export function accepts(header: string | undefined, ...types: string[]): boolean
     const type = mediaType(range)
     return type === '*/*' || types.includes(type)
   })
+}
+
+export const partialDeploymentSchema = z
+  .strictObject({
+    environments: z.array(z.string()).default([]),
+    /** Where the failure shows; at the top without any environment, nothing was deployed at all. */
+    level: z.enum(['top', 'environment', 'pod']).default('top'),
+    /** SUCCESS without any word about the deployment. */
+    missing: z.boolean().optional(),
+  })
+  .refine(({ environments, level }) => level === 'top' || environments.length > 0, {
+    message: 'name the environments that fail',
+  })
+
+export type PartialDeployment = z.infer<typeof partialDeploymentSchema>
+
+/** How what a write stores differs from what it asked for. Members go by the provider's wire names. */
+export interface Deviation {
+  keep?: readonly string[] | undefined
+  store?: JsonObject | undefined
 }

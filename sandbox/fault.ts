@@ -3,26 +3,12 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib'
 import { z } from 'zod'
 import { told } from './deviation.ts'
-import { text } from './exchange.ts'
-import type { Answer, Body, Emulator } from './exchange.ts'
+import { type Answer, type Body, type Emulator, partialDeploymentSchema, text } from './exchange.ts'
 
 const milliseconds = z.number().int().min(0)
 const httpStatus = z.number().int().min(200).max(599)
 const memberNames = z.array(z.string().min(1))
 const memberValues = z.record(z.string(), z.unknown())
-
-const partialDeploymentSchema = z
-  .strictObject({
-    environments: z.array(z.string()).default([]),
-    /** Where the failure shows; at the top without any environment, nothing was deployed at all. */
-    level: z.enum(['top', 'environment', 'pod']).default('top'),
-    /** SUCCESS without any word about the deployment. */
-    missing: z.boolean().optional(),
-  })
-  .refine(({ environments, level }) => level === 'top' || environments.length > 0, {
-    message: 'name the environments that fail',
-  })
-export type PartialDeployment = z.infer<typeof partialDeploymentSchema>
 
 export const faultSchema = z.strictObject({
   delayBeforeMs: milliseconds.optional(),

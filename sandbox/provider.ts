@@ -1,27 +1,13 @@
-import { createServer } from 'node:http'
-import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import type { Clock } from './clock.ts'
 import { controlApi } from './control.ts'
 import type { Emulator, Received } from './exchange.ts'
-import { answerInstead, createFaults, cut, disfigure, send } from './fault.ts'
-import type { Fault, Faults } from './fault.ts'
+import { answerInstead, createFaults, cut, disfigure, type Fault, send } from './fault.ts'
 import { createLedger } from './ledger.ts'
-import type { Ledger } from './ledger.ts'
 import { createRequests } from './requests.ts'
-import type { Requests } from './requests.ts'
-
-/** Everything one emulated provider holds. */
-export interface World {
-  emulator: Emulator
-  clock: Clock
-  faults: Faults
-  ledger: Ledger
-  requests: Requests
-  /** Raised by every reset: a request that began before it is cut instead of applied. */
-  epoch: number
-}
+import type { World } from './world.ts'
 
 /** One provider on one server: the control API under `/_sandbox/`, everything else is the provider. */
 export function createProviderServer(emulator: Emulator, clock: Clock): Server {

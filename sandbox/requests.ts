@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Clock } from './clock.ts'
-import { createJournal } from './journal.ts'
-import type { Journal } from './journal.ts'
+import { createJournal, type Journal } from './journal.ts'
 
 /** One request on a provider path, written down when its headers arrive. */
 export interface Seen {

@@ -1,6 +1,5 @@
 import { z } from 'zod'
-import { isObject } from './exchange.ts'
-import type { Outcome } from './exchange.ts'
+import { isObject, type Outcome } from './exchange.ts'
 
 /** Options of an emulator that a test may switch while it runs. */
 export interface Settings<T extends object> {

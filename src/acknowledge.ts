@@ -1,6 +1,7 @@
 import { Deadline } from './deadline.ts'
+import type { Kind } from './enums.ts'
 import type { Exchange } from './exchange.ts'
-import type { AnyValues, Kind } from './model.ts'
+import type { AnyValues } from './model.ts'
 import { readBack } from './read.ts'
 import {
   comparable,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
+import type { Kind } from './enums.ts'
 import type { Json } from './json.ts'
-import type { Capabilities, Kind, Values } from './model.ts'
+import type { Capabilities, Values } from './model.ts'
 import type { FieldFault, ProblemSlug } from './problems.ts'
 import type { Secret } from './secret.ts'
 

@@ -1,10 +1,9 @@
 import { authenticator, type AuthenticatorParts, type Caller } from './auth.ts'
-import type { Config } from './config.ts'
+import type { Config } from './config-document.ts'
 import { Deadline } from './deadline.ts'
-import type { Denied } from './denial.ts'
-import type { RefusedAttempt } from './ledger/refusals.ts'
+import type { RefusedAttempt } from './ledger/types.ts'
 import type { OperationContext } from './operation.ts'
-import type { Problem, Result } from './problems.ts'
+import type { Denied, Problem, Result } from './problems.ts'
 import { rateLimitHeaders, type TakeRequest } from './rate-limit.ts'
 
 export interface AdmissionParts extends Omit<AuthenticatorParts, 'now'> {

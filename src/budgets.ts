@@ -1,7 +1,8 @@
 import type { Throttle } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
 import { Budget } from './budget.ts'
-import { type ConnectionConfig, type CountedKind, counterOf } from './config.ts'
+import { type ConnectionConfig, type CountedKind, counterOf } from './config-document.ts'
+
 import { paceOf } from './pace.ts'
 import { type Answer, heldBack } from './upstream.ts'
 

@@ -1,9 +1,9 @@
-import type { Adapter, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
-import type { AuditKeys } from './audit-keys.ts'
-import type { ConnectionConfig } from './config.ts'
-import { Deadline } from './deadline.ts'
-import type { Exchange } from './exchange.ts'
+import type { Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
+import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools, ResourceRequest } from './change-types.ts'
 import { type Conclusion, conclude, type Basis } from './conclusion.ts'
+import { Deadline } from './deadline.ts'
+import type { Kind } from './enums.ts'
+import { hideChanges, withoutEchoes } from './hidden.ts'
 import {
   answerOvertaken,
   consultKey,
@@ -14,18 +14,13 @@ import {
   type StoredAnswer,
 } from './idempotency.ts'
 import type { JsonObject } from './json.ts'
-import type { Emergency } from './ledger/emergency.ts'
-import type { Actor as Originator } from './ledger/event.ts'
-import type { Entry, EventDraft, Ledger, ResourceRecord } from './ledger/ledger.ts'
-import type { Log } from './log.ts'
-import { hideChanges, withoutEchoes } from './hidden.ts'
-import { merge, type Mode, readBody, withFingerprints } from './merge.ts'
-import type { AnyValues, FieldChanges, Kind, Values } from './model.ts'
-import { intentOf, settleProven } from './open-changes.ts'
-import { ok, type Problem, refuse, type Result } from './problems.ts'
+import type { Entry, EventDraft, ResourceRecord } from './ledger/types.ts'
+import { merge, readBody, withFingerprints } from './merge.ts'
+import type { AnyValues, FieldChanges, Values } from './model.ts'
 import { newId } from './new-id.ts'
 import { endOfId } from './one-resource.ts'
-import type { ResourceQueue } from './queue.ts'
+import { intentOf, settleProven } from './open-changes.ts'
+import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack, toProblem } from './read.ts'
 import {
   type ChangeReply,
@@ -33,72 +28,17 @@ import {
   etagOf,
   planFor,
   type Planned,
-  type PlanReply,
   problemFor,
   replyFor,
   view,
   visible,
 } from './reply.ts'
-import type { ResourceAddress } from './resource-id.ts'
 import { carryOut } from './settle.ts'
 import { buildUrl, pathOf } from './upstream.ts'
 import { type Finding, isBlind } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
 type Resumed = NonNullable<KnownKey['resume']>
-
-/** What a change works with: all of it belongs to the actor of one connection. */
-export interface ChangeTools {
-  connection: ConnectionConfig
-  adapter: Adapter
-  exchange: Exchange
-  ledger: Ledger
-  /** Absent where the store cannot fail apart from the actor. */
-  emergency: Emergency | undefined
-  keys: AuditKeys
-  queue: ResourceQueue
-  /** Changes between their intent and their outcome: what recovery must leave alone. */
-  live: Set<string>
-  /** Idempotency keys of requests that are under way. */
-  heldKeys: Set<string>
-  /** Whether the store keeps what room it has for the outcomes of what is under way. */
-  isFull(): boolean
-  /** Changes that recovery reads back at once. */
-  looksAtOnce: number
-  log: Log
-}
-
-/** A request as plain data: it crosses from the stateless front to the actor as it is. */
-export interface ResourceRequest {
-  kind: Kind
-  address: ResourceAddress
-  /** Names of the fields that the caller may read; the others are `[hidden]` in what it gets. */
-  readable: string[]
-  requestId: string
-  traceparent: string
-}
-export interface ChangeRequest extends ResourceRequest {
-  body: JsonObject
-  mode: Mode
-  dryRun: boolean
-  allowSelf: boolean
-  /** Entity tags of `If-Match`, or `*`. */
-  ifMatch?: readonly string[]
-  idempotencyKey?: string
-  reason?: string
-  actor: Originator
-}
-
-/** A request whose resource and body have been understood. */
-export interface Asked extends ChangeRequest {
-  spec: KindSpec<Kind>
-  ref: Ref
-  sent: AnyValues
-  deadline: Deadline
-}
-
-/** What a change answers. `replayed` marks the stored answer to an idempotency key. */
-export type ChangeAnswer = Result<ChangeReply | PlanReply> & { replayed?: true }
 
 /**
  * One change from request to reply. The order of the steps stands here and nowhere else: every check that can fail

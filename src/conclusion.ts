@@ -1,7 +1,7 @@
 import type { Deployment } from './adapter.ts'
 import { HIDDEN, isSame, withoutEchoes } from './hidden.ts'
 import type { Json, JsonObject } from './json.ts'
-import type { Entry } from './ledger/ledger.ts'
+import type { Entry } from './ledger/types.ts'
 import type { Merged } from './merge.ts'
 import { type AnyValues, type FieldChanges, isPlain } from './model.ts'
 import type { Problem } from './problems.ts'

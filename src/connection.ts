@@ -6,18 +6,16 @@ import { createBreaker } from './breaker.ts'
 import { LOOKUP_SHARE } from './budget.ts'
 import { type BudgetOf, sendWithin } from './budgets.ts'
 import {
-  change,
   type ChangeAnswer,
   type ChangeRequest,
   type ChangeTools,
-  locate,
   type ResourceRequest,
-} from './change.ts'
-import type { ConnectionConfig } from './config.ts'
+} from './change-types.ts'
+import { change, locate } from './change.ts'
+import type { ConnectionConfig } from './config-document.ts'
 import { Deadline } from './deadline.ts'
 import { createExchange, type Exchange } from './exchange.ts'
-import type { Emergency } from './ledger/emergency.ts'
-import type { Ledger } from './ledger/ledger.ts'
+import type { Emergency, Ledger } from './ledger/types.ts'
 import type { Log } from './log.ts'
 import type { AnyValues } from './model.ts'
 import { ok, type Result } from './problems.ts'

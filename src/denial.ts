@@ -1,14 +1,6 @@
-import type { Kind } from './model.ts'
+import type { Kind } from './enums.ts'
 import { type Problem, refuse } from './problems.ts'
 import type { ResourceAddress } from './resource-id.ts'
-
-/** What a caller asked for and may not have. All null where it was a route. */
-export interface Denied {
-  connection: string | null
-  alias: string | null
-  kind: Kind | null
-  resource: string | null
-}
 
 /** A refusal that says something about the caller, not about the request: such attempts are audited. */
 export const deny = (

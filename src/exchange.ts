@@ -1,6 +1,6 @@
 import type { Adapter, Refusal, UpstreamRequest, UpstreamResponse } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
-import type { ConnectionConfig } from './config.ts'
+import type { ConnectionConfig } from './config-document.ts'
 import type { Deadline } from './deadline.ts'
 import { paceOf } from './pace.ts'
 import type { Secret } from './secret.ts'

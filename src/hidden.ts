@@ -1,13 +1,6 @@
+import { type Kind, kinds } from './enums.ts'
 import type { Json } from './json.ts'
-import {
-  type AnyValues,
-  type FieldChange,
-  type FieldChanges,
-  fieldsOf,
-  isPlain,
-  type Kind,
-  kinds,
-} from './model.ts'
+import { type AnyValues, type FieldChange, type FieldChanges, fieldsOf, isPlain } from './model.ts'
 import { Secret } from './secret.ts'
 
 export const HIDDEN = '[hidden]'

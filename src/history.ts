@@ -1,6 +1,5 @@
 import type { AuditEvent } from './ledger/event.ts'
-import type { ChangeRecord } from './ledger/ledger.ts'
-import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
+import type { ChangeFilter, ChangeRecord, EventFilter, Slice } from './ledger/types.ts'
 
 /** What several stores answered together, newest first. */
 export interface Gathered<T> extends Slice<T> {

@@ -1,12 +1,12 @@
-import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change.ts'
-import type { KeyScope } from './ledger/ledger.ts'
+import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './change-types.ts'
+import type { KeyScope } from './ledger/types.ts'
 import type { AnyValues } from './model.ts'
 import { earlierIn, intentOf, isProvable, settleProven } from './open-changes.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
+import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from './reply.ts'
 import { encodedSpelling } from './resource-id.ts'
 import type { Earlier } from './write.ts'
-import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from './reply.ts'
 
 /** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
 export interface KeyedRequest {

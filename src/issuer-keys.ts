@@ -1,5 +1,5 @@
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose'
-import type { IssuerConfig } from './config.ts'
+import type { IssuerConfig } from './config-document.ts'
 import { Deadline } from './deadline.ts'
 import { isObject } from './json.ts'
 import type { Log } from './log.ts'

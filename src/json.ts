@@ -1,5 +1,5 @@
-import { parse, type ValueNode } from '@humanwhocodes/momoa'
 import canonicalize from 'canonicalize'
+import { parse, type ValueNode } from '@humanwhocodes/momoa'
 
 export type Json = string | number | boolean | null | readonly Json[] | { readonly [member: string]: Json }
 export type JsonObject = { readonly [member: string]: Json }

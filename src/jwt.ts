@@ -7,7 +7,7 @@ import {
   type JWTVerifyGetKey,
   type JWTVerifyOptions,
 } from 'jose'
-import type { CallerConfig, CallerTokens, Config, IssuerConfig } from './config.ts'
+import type { CallerConfig, CallerTokens, Config, IssuerConfig } from './config-document.ts'
 import { type IssuerKeys, issuerKeys, KeysUnavailable } from './issuer-keys.ts'
 import type { Log } from './log.ts'
 import type { Send } from './upstream.ts'

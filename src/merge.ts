@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { AuditKeys } from './audit-keys.ts'
+import { type Kind } from './enums.ts'
 import { withoutEchoes } from './hidden.ts'
 import { bodyPointer, isObject, type Json, type JsonObject } from './json.ts'
 import {
@@ -11,7 +12,6 @@ import {
   fieldsOf,
   isPlain,
   isWritable,
-  type Kind,
   sameValue,
   schemaFor,
   type Value,

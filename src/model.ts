@@ -1,16 +1,10 @@
 import { z } from 'zod'
 import { admitsMore } from './address-range.ts'
+import type { Kind } from './enums.ts'
 import { type Equivalence, equivalences } from './equivalence.ts'
 import { canonical, isClean, type Json, type JsonObject } from './json.ts'
 import { Secret } from './secret.ts'
 import { Unreadable } from './unreadable.ts'
-
-/**
- * The normalized resources: one table per kind, one entry per field. An adapter's capabilities say which of these
- * fields its provider has; validation, merging, redaction, the OpenAPI text and `GET /providers` follow from the two.
- */
-export const kinds = ['credential', 'role', 'permission'] as const
-export type Kind = (typeof kinds)[number]
 
 interface Field<T extends z.ZodType = z.ZodType> {
   schema: T

@@ -1,6 +1,7 @@
 import type { KindSpec, Registry } from './adapter.ts'
-import type { CallerConfig, ConnectionConfig, Rule } from './config.ts'
-import { fieldsOf, type Kind, kinds } from './model.ts'
+import type { CallerConfig, ConnectionConfig, Rule } from './config-document.ts'
+import { type Kind, kinds } from './enums.ts'
+import { fieldsOf } from './model.ts'
 import { parseId, type ResourceAddress } from './resource-id.ts'
 
 /** What an operator wrote that grants nothing, nor leads anywhere: a slip, as a rule. */

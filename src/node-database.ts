@@ -6,8 +6,8 @@ import Database from 'better-sqlite3'
 import { eq, sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
-import type { Commit, Db } from './ledger/ledger.ts'
 import * as schema from './ledger/schema.ts'
+import type { Commit, Db } from './ledger/types.ts'
 import type { Log } from './log.ts'
 import {
   changedAt,
@@ -56,15 +56,15 @@ const isBusy = (error: unknown): boolean =>
   error instanceof Database.SqliteError && error.code.startsWith('SQLITE_BUSY')
 
 /**
- * Opens and migrates the embedded database as its only gateway. Every commit is on disk before it counts
+ * Opens the embedded database as its only gateway, and applies what is missing of `migrations/` in `home`. Every commit is on disk before it counts
  * (`synchronous=FULL`); readers and backups by other processes are welcome.
  */
-export function openDatabase(file: string, log: Log): NodeDatabase {
+export function openDatabase(file: string, log: Log, home: URL): NodeDatabase {
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
   const lock = own(file)
   const isNew = !existsSync(file)
   const wasLeft = !isNew && isAsLeft(file, lock.left)
-  const { sqlite, db, epoch } = openFile(file)
+  const { sqlite, db, epoch } = openFile(file, new URL('migrations', home))
   const isKnown = isNew || (wasLeft && lock.left?.epoch === epoch - 1)
   for (const suffix of ['', '-wal', '-shm', '.lock', '.emergency']) makePrivate(file + suffix, log)
   const files = new DatabaseFiles(file, () => leastWal(sqlite))
@@ -223,7 +223,7 @@ class DatabaseFault extends Error {
 
 const CURE = 'put a whole backup in its place, without the files -wal and -shm beside it'
 
-function openFile(file: string): { sqlite: Database.Database; db: Db; epoch: number } {
+function openFile(file: string, migrations: URL): { sqlite: Database.Database; db: Db; epoch: number } {
   try {
     // Without a time-out: the driver would wait inside the event loop, so waiting is done outside.
     const sqlite = new Database(file, { timeout: 0 })
@@ -234,7 +234,7 @@ function openFile(file: string): { sqlite: Database.Database; db: Db; epoch: num
     sqlite.pragma('cache_size = -8000')
     sqlite.pragma('wal_autocheckpoint = 0')
     const db = drizzle(sqlite, { schema })
-    migrate(db, { migrationsFolder: fileURLToPath(new URL('../migrations', import.meta.url)) })
+    migrate(db, { migrationsFolder: fileURLToPath(migrations) })
     return { sqlite, db, epoch: raiseEpoch(db) }
   } catch (error) {
     if (!(error instanceof Database.SqliteError) || !saysMalformed(error.code)) throw error

@@ -1,19 +1,20 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { setImmediate as othersTurn, setTimeout as pause } from 'node:timers/promises'
-import type { HttpBindings } from '@hono/node-server'
 import type { AddressInfo } from 'node:net'
+import { setImmediate as othersTurn, setTimeout as pause } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
+import type { HttpBindings } from '@hono/node-server'
 import type { Registry } from './adapter.ts'
 import { createApp } from './app.ts'
 import type { AuditKeys } from './audit-keys.ts'
 import { openBudgets } from './budgets.ts'
 import { clockFault, watchClock } from './clock.ts'
-import type { Config } from './config.ts'
+import type { Config } from './config-document.ts'
 import { createActor, type OwnActor } from './connection.ts'
 import type { Scope } from './history.ts'
 import { inspect } from './ledger/integrity.ts'
-import { type Commit, type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
+import { openLedger, registerAuditKey } from './ledger/ledger.ts'
+import type { Commit, Ledger } from './ledger/types.ts'
 import type { Log } from './log.ts'
 import { openDatabase } from './node-database.ts'
 import { openJournal } from './node-journal.ts'
@@ -30,6 +31,8 @@ export interface NodeGatewayOptions {
   config: Config
   registry: Registry
   keys: AuditKeys
+  /** The folder that holds `migrations/` and `assets/`; it ends in a slash. */
+  home: URL
   /** The database's path; its folder is made. */
   database: string
   /** 0 takes a free port. */
@@ -44,8 +47,6 @@ export interface NodeGateway {
   url: string
   close(): Promise<void>
 }
-
-const REFERENCE_SCRIPT = new URL('../assets/reference.js.gz', import.meta.url)
 
 /** Requests to one provider account that may be under way at once; more wait within their deadline. */
 const REQUESTS_AT_ONCE = 64
@@ -95,7 +96,7 @@ const noticing = (ledger: Ledger, notice: (error: unknown) => void): Ledger =>
 /** Starts the gateway in this process: every connection's actor and one database. */
 export async function startNodeGateway(options: NodeGatewayOptions): Promise<NodeGateway> {
   const { config, registry, keys, log } = options
-  const database = openDatabase(options.database, log)
+  const database = openDatabase(options.database, log, options.home)
   if (!registerAuditKey(database.db, keys)) {
     database.close()
     throw new Error(
@@ -159,7 +160,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   let compressed: Bytes | undefined
   let script: Bytes | undefined
   function referenceScript(coding: Coding): Bytes {
-    compressed ??= readFileSync(REFERENCE_SCRIPT)
+    compressed ??= readFileSync(new URL('assets/reference.js.gz', options.home))
     return coding === 'gzip' ? compressed : (script ??= gunzipSync(compressed))
   }
   const app = createApp({

@@ -10,8 +10,7 @@ import {
   writeSync,
 } from 'node:fs'
 import type { StoredAnswer } from './idempotency.ts'
-import type { Emergency } from './ledger/emergency.ts'
-import type { Entry, Ledger } from './ledger/ledger.ts'
+import type { Emergency, Entry, Ledger } from './ledger/types.ts'
 import type { Log } from './log.ts'
 import { plainSpelling } from './resource-id.ts'
 

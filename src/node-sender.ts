@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, inflate } from 'node:zlib'
 import { type Dispatcher, Pool } from 'undici'
 import { literalAddress, mayReach } from './address-guard.ts'
-import type { ConnectionConfig } from './config.ts'
+import type { ConnectionConfig } from './config-document.ts'
 import type { Log } from './log.ts'
 import type { Fetch, PlainAnswer } from './upstream.ts'
 

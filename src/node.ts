@@ -53,6 +53,8 @@ try {
   const gateway = await startNodeGateway({
     ...settings,
     registry,
+    // Of the sources and of what was built of them alike.
+    home: new URL('..', import.meta.url),
     database: env['DATABASE'] ?? 'data/gateway.db',
     port,
     host: env['HOST'] ?? '127.0.0.1',

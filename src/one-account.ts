@@ -1,6 +1,6 @@
 import type { Adapter, Registry } from './adapter.ts'
 import { isLoopbackHost } from './address-guard.ts'
-import type { ConnectionConfig } from './config.ts'
+import type { ConnectionConfig } from './config-document.ts'
 
 /** A URL's own form has lower case, no usual port and no dots. */
 const serverOf = ({ baseUrl }: ConnectionConfig): string => new URL(baseUrl).href.replace(/\/+$/, '')

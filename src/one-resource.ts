@@ -1,5 +1,5 @@
 import type { Adapter } from './adapter.ts'
-import type { Kind } from './model.ts'
+import type { Kind } from './enums.ts'
 
 /**
  * What the ids of one resource end with: the whole id, where no other leads to it. Resources are told apart by it wherever there

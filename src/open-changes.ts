@@ -1,11 +1,12 @@
 import type { KindSpec } from './adapter.ts'
-import type { ConnectionConfig } from './config.ts'
-import type { Actor as Originator, AuditEvent, Outcome } from './ledger/event.ts'
-import { type ChangeState, type Ledger, OPEN } from './ledger/ledger.ts'
-import { isObject, type JsonObject } from './json.ts'
-import type { Log } from './log.ts'
+import type { ConnectionConfig } from './config-document.ts'
+import { type ChangeState, type Kind, openStates, type Outcome } from './enums.ts'
 import { isHidden } from './hidden.ts'
-import type { AnyValues, Kind, Value } from './model.ts'
+import { isObject, type JsonObject } from './json.ts'
+import type { Originator, AuditEvent } from './ledger/event.ts'
+import { type Ledger } from './ledger/types.ts'
+import type { Log } from './log.ts'
+import type { AnyValues, Value } from './model.ts'
 import { visible } from './reply.ts'
 import { plainSpelling } from './resource-id.ts'
 import { type Earlier, provesAll } from './write.ts'
@@ -54,7 +55,7 @@ export function provenBy(
 }
 
 export const isOpen = (state: ChangeState | undefined): boolean =>
-  state !== undefined && (OPEN as readonly ChangeState[]).includes(state)
+  state !== undefined && (openStates as readonly ChangeState[]).includes(state)
 
 /** A read settles what it proves of the resource's open changes. In the resource's line; false when it could not be recorded. */
 export async function settleProven(

@@ -1,4 +1,5 @@
-import type { Denied } from './denial.ts'
+import type { Kind } from './enums.ts'
+
 import type { FieldChanges } from './model.ts'
 
 /**
@@ -273,4 +274,12 @@ export function refuseFields(errors: FieldFault[]): { ok: false; problem: Proble
   const slug =
     codes.size === 1 && only !== undefined && only in problems ? (only as ProblemSlug) : 'validation-failed'
   return refuse(slug, errors.map((error) => `${error.pointer}: ${error.detail}`).join('; '), { errors })
+}
+
+/** What a caller asked for and may not have. All null where it was a route. */
+export interface Denied {
+  connection: string | null
+  alias: string | null
+  kind: Kind | null
+  resource: string | null
 }

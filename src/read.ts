@@ -1,8 +1,8 @@
 import type { Current, KindSpec, Ref } from './adapter.ts'
-import type { Problem } from './problems.ts'
 import type { Deadline } from './deadline.ts'
+import type { Kind } from './enums.ts'
 import type { Exchange, Verdict } from './exchange.ts'
-import type { Kind } from './model.ts'
+import type { Problem } from './problems.ts'
 
 /** Attempts of one read or one change. */
 export const MAX_ATTEMPTS = 3

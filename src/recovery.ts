@@ -1,15 +1,16 @@
-import type { ChangeTools } from './change.ts'
+import type { ChangeTools } from './change-types.ts'
 import { locate } from './change.ts'
 import { Deadline } from './deadline.ts'
-import type { Actor as Originator, AuditEvent } from './ledger/event.ts'
-import type { ChangeRecord, ChangeState } from './ledger/ledger.ts'
+import type { ChangeState } from './enums.ts'
+import type { Originator, AuditEvent } from './ledger/event.ts'
+import type { ChangeRecord } from './ledger/types.ts'
 import type { AnyValues } from './model.ts'
-import { askedIn, intentOf, isOpen, isProvable, provenBy, settle } from './open-changes.ts'
 import { endOfId } from './one-resource.ts'
+import { askedIn, intentOf, isOpen, isProvable, provenBy, settle } from './open-changes.ts'
 import { ok, refuse, type Result } from './problems.ts'
 import { readBack } from './read.ts'
 import { parseId, plainSpelling } from './resource-id.ts'
-import { traceparentOf } from './request-headers.ts'
+import { newTraceparent } from './trace.ts'
 
 /** An operator's word on a change that the gateway could not settle. */
 export interface Resolution {
@@ -78,7 +79,7 @@ async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyVal
   if (!found.ok) return undefined
   const { spec, ref } = found.value
   if (!spec.read || !isProvable(spec, intent)) return undefined
-  const trace = traceparentOf(new Headers())
+  const trace = newTraceparent()
   const read = await readBack(spec.read, ref, tools.exchange, new Deadline(LOOK_MS), trace)
   if (!read.ok) return read.later ? 'later' : undefined
   return provenBy(read.value.values as AnyValues, kind, spec, tools.ledger.story(intent.changeId ?? ''))

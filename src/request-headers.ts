@@ -1,19 +1,10 @@
-import { newId, nextRandom } from './new-id.ts'
+import { newId } from './new-id.ts'
 import { ok, refuse, type Result } from './problems.ts'
 
 /** Taken over when it is 1 to 128 visible characters without quotes or commas, else made. */
 export const requestIdOf = (headers: Headers): string => {
   const given = headers.get('x-request-id')
   return given !== null && /^[A-Za-z0-9._:@/+=-]{1,128}$/.test(given) ? given : newId()
-}
-
-/** W3C Trace Context §3.2: taken over when well formed, else a new trace begins here. */
-export function traceparentOf(headers: Headers): string {
-  const given = headers.get('traceparent') ?? ''
-  const [, version, trace, parent] =
-    /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$/.exec(given) ?? []
-  const valid = version === '00' && !/^0+$/.test(trace ?? '') && !/^0+$/.test(parent ?? '')
-  return valid ? given : `00-${nextRandom(16).toString('hex')}-${nextRandom(8).toString('hex')}-01`
 }
 
 /** Percent-encoded UTF-8, at most 500 characters after decoding. */

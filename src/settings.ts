@@ -1,6 +1,7 @@
 import type { Registry } from './adapter.ts'
 import { type AuditKeys, deriveAuditKeys, isGuessable, parseAuditKey } from './audit-keys.ts'
-import { type Config, type ConfigFault, readConfig } from './config.ts'
+import { type Config, type ConfigFault } from './config-document.ts'
+import { readConfig } from './config.ts'
 import { type Level, logLevels } from './log.ts'
 
 export interface Settings {

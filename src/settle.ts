@@ -1,7 +1,8 @@
 import { acknowledge } from './acknowledge.ts'
 import type { Deployment, Reported, UpstreamResponse } from './adapter.ts'
+import { type Kind } from './enums.ts'
 import type { Exchange, Verdict } from './exchange.ts'
-import { type AnyValues, type Kind, sameValue, type Values } from './model.ts'
+import { type AnyValues, sameValue, type Values } from './model.ts'
 import { backoffMs, MAX_ATTEMPTS, problemOf, readBack, toProblem } from './read.ts'
 import {
   comparable,

@@ -1,6 +1,6 @@
 import type { Auth, Refusal } from './adapter.ts'
 import type { SendInTurn } from './bounded-send.ts'
-import type { ConnectionConfig } from './config.ts'
+import type { ConnectionConfig } from './config-document.ts'
 import { Deadline } from './deadline.ts'
 import { Secret } from './secret.ts'
 import { type Answer, heldBack } from './upstream.ts'

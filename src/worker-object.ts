@@ -2,19 +2,26 @@ import { DurableObject } from 'cloudflare:workers'
 import { drizzle } from 'drizzle-orm/durable-sqlite'
 import { migrate } from 'drizzle-orm/durable-sqlite/migrator'
 import { registry } from '../adapters/index.ts'
-import type { Registry } from './adapter.ts'
 import migrations from '../migrations/migrations.js'
+import type { Registry } from './adapter.ts'
 import { openBudgets } from './budgets.ts'
+import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change-types.ts'
 import { clockFault } from './clock.ts'
-import type { ChangeAnswer, ChangeRequest, ResourceRequest } from './change.ts'
 import { type Actor, createActor, type OwnActor } from './connection.ts'
 import { Deadline } from './deadline.ts'
 import type { AuditEvent } from './ledger/event.ts'
 import { inspect } from './ledger/integrity.ts'
-import { type ChangeRecord, type Ledger, openLedger, registerAuditKey } from './ledger/ledger.ts'
-import type { ChangeFilter, EventFilter, Slice } from './ledger/lists.ts'
-import { FOLD_MS, type RefusedAttempt } from './ledger/refusals.ts'
+import { openLedger, registerAuditKey } from './ledger/ledger.ts'
+import { FOLD_MS } from './ledger/refusals.ts'
 import * as schema from './ledger/schema.ts'
+import type {
+  ChangeFilter,
+  ChangeRecord,
+  EventFilter,
+  Ledger,
+  RefusedAttempt,
+  Slice,
+} from './ledger/types.ts'
 import { endOfId } from './one-resource.ts'
 import { ok, type Problem, refuse, type Result } from './problems.ts'
 import { type Limit, take, type Taken, type Window } from './rate-limit.ts'

@@ -1,8 +1,9 @@
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from './adapter.ts'
 import type { Deadline } from './deadline.ts'
+import { type Kind } from './enums.ts'
 import type { Json } from './json.ts'
 import type { Merged } from './merge.ts'
-import { type AnyCapabilities, type AnyValues, isPlain, isTaken, type Kind, sameValue } from './model.ts'
+import { type AnyCapabilities, type AnyValues, isPlain, isTaken, sameValue } from './model.ts'
 import type { Problem } from './problems.ts'
 import { Secret } from './secret.ts'
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Sandbox } from '../sandbox/server.ts'
-import { actions, tokenAlgorithms } from '../src/config.ts'
+import { actions, tokenAlgorithms } from '../src/config-document.ts'
 
 /** Keys of the test's callers. The texts are fixed, so that one configuration serves every process. */
 export const keys = {

@@ -8,9 +8,10 @@ import { type AuditKeyText, deriveAuditKeys } from '../src/audit-keys.ts'
 import { readConfig } from '../src/config.ts'
 import { openLog } from '../src/log.ts'
 import { type NodeGateway, startNodeGateway } from '../src/node-gateway.ts'
-import { configuration, environment } from './configuration.ts'
 import type { Patience } from '../src/node-server.ts'
+import { configuration, environment } from './configuration.ts'
 import type { Runtime } from './differences.ts'
+import { home } from './home.ts'
 
 export const runtime: Runtime = 'node'
 
@@ -43,6 +44,7 @@ export async function startTestGateway(
     config: config.value,
     registry,
     keys: deriveAuditKeys(more.key ?? auditKey),
+    home,
     database,
     port: 0,
     host: '127.0.0.1',

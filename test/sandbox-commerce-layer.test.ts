@@ -1,9 +1,7 @@
 import { createPublicKey, verify } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { startSandbox } from '../sandbox/server.ts'
-import type { Sandbox } from '../sandbox/server.ts'
-import { call, commerceLayerAs, controlOf, patch } from './sandbox-calls.ts'
-import type { Control, Json } from './sandbox-calls.ts'
+import { type Sandbox, startSandbox } from '../sandbox/server.ts'
+import { call, commerceLayerAs, type Control, controlOf, type Json, patch } from './sandbox-calls.ts'
 
 let sandbox: Sandbox
 let control: Control

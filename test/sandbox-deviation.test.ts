@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { startSandbox } from '../sandbox/server.ts'
-import type { Sandbox } from '../sandbox/server.ts'
+import { type Sandbox, startSandbox } from '../sandbox/server.ts'
 import {
   apinizerHeaders,
   call,
   commerceLayerAs,
+  type Control,
   controlOf,
   credential,
   discueHeaders,
+  type Json,
   patch,
 } from './sandbox-calls.ts'
-import type { Control, Json } from './sandbox-calls.ts'
 
 let sandbox: Sandbox
 

@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { startSandbox } from '../sandbox/server.ts'
-import type { Sandbox } from '../sandbox/server.ts'
-import { call, controlOf, discueHeaders } from './sandbox-calls.ts'
-import type { Control } from './sandbox-calls.ts'
+import { type Sandbox, startSandbox } from '../sandbox/server.ts'
+import { call, type Control, controlOf, discueHeaders } from './sandbox-calls.ts'
 
 let sandbox: Sandbox
 let control: Control

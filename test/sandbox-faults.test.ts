@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { startSandbox } from '../sandbox/server.ts'
-import type { Sandbox } from '../sandbox/server.ts'
-import { call, commerceLayerAs, controlOf, discueHeaders, patch } from './sandbox-calls.ts'
-import type { Control, Json } from './sandbox-calls.ts'
+import { type Sandbox, startSandbox } from '../sandbox/server.ts'
+import {
+  call,
+  commerceLayerAs,
+  type Control,
+  controlOf,
+  discueHeaders,
+  type Json,
+  patch,
+} from './sandbox-calls.ts'
 
 let sandbox: Sandbox
 let control: Control

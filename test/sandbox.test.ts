@@ -1,20 +1,19 @@
-import { createHash } from 'node:crypto'
 import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { startSandbox } from '../sandbox/server.ts'
-import type { Sandbox } from '../sandbox/server.ts'
+import { type Sandbox, startSandbox } from '../sandbox/server.ts'
 import {
   apinizerHeaders,
   call,
   commerceLayerAs,
+  type Control,
   controlOf,
   credential,
   discueHeaders,
   patch,
 } from './sandbox-calls.ts'
-import type { Control } from './sandbox-calls.ts'
 
 let sandbox: Sandbox
 let commerceLayer: Control

@@ -1,9 +1,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { deviated } from '../deviation.ts'
-import type { Deviation } from '../deviation.ts'
-import { isObject } from '../exchange.ts'
-import type { JsonObject } from '../exchange.ts'
+import { type Deviation, isObject, type JsonObject } from '../exchange.ts'
 
 type MetadataEntry = z.infer<typeof metadataSchema>[number]
 

@@ -1,6 +1,5 @@
 import { z } from 'zod'
-import type { JsonObject } from '../exchange.ts'
-import type { PartialDeployment } from '../fault.ts'
+import type { JsonObject, PartialDeployment } from '../exchange.ts'
 
 export const environmentsSchema = z.array(
   z.strictObject({ name: z.string(), pods: z.array(z.string()).min(1), latencyMs: z.number().min(0) }),

@@ -1,9 +1,13 @@
-import { isObject, parseJson } from '../exchange.ts'
-import type { JsonObject } from '../exchange.ts'
-import { apiError, invalid } from './errors.ts'
-import type { ApiError } from './errors.ts'
-import { credentialKinds, organizationId, resources } from './resources.ts'
-import type { Linkage, ResourceType, Stored } from './resources.ts'
+import { isObject, type JsonObject, parseJson } from '../exchange.ts'
+import { type ApiError, apiError, invalid } from './errors.ts'
+import {
+  credentialKinds,
+  type Linkage,
+  organizationId,
+  resources,
+  type ResourceType,
+  type Stored,
+} from './resources.ts'
 import type { Store } from './store.ts'
 
 /** The writes of one request document, permitted but not yet validated. */

@@ -1,5 +1,4 @@
-import { json } from '../exchange.ts'
-import type { Answer } from '../exchange.ts'
+import { type Answer, json } from '../exchange.ts'
 
 /** An entry of a JSON:API error document (JSON:API 1.0 §Errors). In the API `status` is a string. */
 export interface ApiError {

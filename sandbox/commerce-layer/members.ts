@@ -1,9 +1,6 @@
 import { deviated } from '../deviation.ts'
-import type { Deviation } from '../deviation.ts'
-import { isObject } from '../exchange.ts'
-import type { JsonObject } from '../exchange.ts'
-import { resources, roleLink } from './resources.ts'
-import type { Stored } from './resources.ts'
+import { type Deviation, isObject, type JsonObject } from '../exchange.ts'
+import { resources, roleLink, type Stored } from './resources.ts'
 
 /** What a fault may name of a write: every attribute, and the role by its id. */
 export const writableMembers: ReadonlySet<string> = new Set([

@@ -1,7 +1,5 @@
-import { apiError } from './errors.ts'
-import type { ApiError } from './errors.ts'
-import { isResourceType, resources } from './resources.ts'
-import type { ResourceType, Stored } from './resources.ts'
+import { apiError, type ApiError } from './errors.ts'
+import { isResourceType, resources, type ResourceType, type Stored } from './resources.ts'
 
 /** A read's query string, checked. Source of names: docs.commercelayer.io/provisioning; of codes: jsonapi-resources. */
 export interface Query {

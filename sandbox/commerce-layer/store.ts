@@ -1,7 +1,14 @@
 import type { JsonObject } from '../exchange.ts'
 import type { Query } from './query.ts'
-import { isResourceType, organizationId, resources, seeds } from './resources.ts'
-import type { Linkage, ResourceType, Stored } from './resources.ts'
+import {
+  isResourceType,
+  type Linkage,
+  organizationId,
+  resources,
+  type ResourceType,
+  seeds,
+  type Stored,
+} from './resources.ts'
 
 /** Documents point at the published host, as the documentation's examples do. */
 const published = 'https://provisioning.commercelayer.io'

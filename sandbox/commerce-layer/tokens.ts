@@ -1,5 +1,4 @@
-import { generateKeyPair, randomInt, sign } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
+import { generateKeyPair, type KeyObject, randomInt, sign } from 'node:crypto'
 import { promisify } from 'node:util'
 import type { Clock } from '../clock.ts'
 import { gatewayClient } from './resources.ts'

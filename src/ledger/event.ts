@@ -1,29 +1,11 @@
 import { hash } from 'node:crypto'
+import type { EventType, Kind, Outcome } from '../enums.ts'
 import { canonical, type Json } from '../json.ts'
-import type { FieldChanges, Kind } from '../model.ts'
+import type { FieldChanges } from '../model.ts'
 import type { audit } from './schema.ts'
 
-export const eventTypes = [
-  'intent',
-  'attempt',
-  'outcome',
-  'settled',
-  'resolved',
-  'refused',
-  // The gateway has made the audit append-only again.
-  'repaired',
-] as const
-export type EventType = (typeof eventTypes)[number]
-export type Outcome =
-  | 'applied'
-  | 'rejected'
-  | 'partial'
-  | 'unknown'
-  | 'not_sent'
-  | 'superseded'
-  | 'needs_attention'
-
-export interface Actor {
+/** Who did it. */
+export interface Originator {
   caller: string
   key: string | null
   address: string | null
@@ -37,7 +19,7 @@ export interface AuditEvent {
   at: string
   type: EventType
   changeId: string | null
-  actor: Actor | null
+  actor: Originator | null
   alias: string | null
   kind: Kind | null
   resource: string | null

@@ -1,9 +1,9 @@
 import { desc, eq, max, sql } from 'drizzle-orm'
 import type { Log } from '../log.ts'
-import { placesAfter, timeOf } from '../new-id.ts'
 import { GENESIS, hashOf, toEvent } from './event.ts'
-import type { Db, Ledger } from './ledger.ts'
+import { placesAfter, timeOf } from './position.ts'
 import { audit } from './schema.ts'
+import type { Db, Ledger } from './types.ts'
 
 /** Events of each chain that are verified when a store is opened: what a hand that cuts or changes the end would touch. */
 const TAIL = 16

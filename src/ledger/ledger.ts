@@ -15,110 +15,18 @@ import {
   type SQL,
   sql,
 } from 'drizzle-orm'
-import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { AuditKeys } from '../audit-keys.ts'
 import { clockFault } from '../clock.ts'
+import { type ChangeState, type Kind, openStates } from '../enums.ts'
 import type { JsonObject } from '../json.ts'
-import type { Kind } from '../model.ts'
-import { firstPosition, idAt, positionAfter } from '../new-id.ts'
 import type { EndOf } from '../one-resource.ts'
 import { encodedSpelling } from '../resource-id.ts'
-import { type AuditEvent, GENESIS, hashOf, type Outcome, toEvent, toRow } from './event.ts'
-import { type Lists, openLists } from './lists.ts'
-import { foldRefusals, type RefusedAttempt } from './refusals.ts'
+import { type AuditEvent, GENESIS, hashOf, toEvent, toRow } from './event.ts'
+import { openLists } from './lists.ts'
+import { firstPosition, idAt, positionAfter } from './position.ts'
+import { foldRefusals } from './refusals.ts'
 import * as schema from './schema.ts'
-
-/** Both SQLite drivers, better-sqlite3 and a Durable Object's own storage, are synchronous and fit this type. */
-export type Db = BaseSQLiteDatabase<'sync', unknown, typeof schema>
-
-/** Runs `write` in one transaction and resolves once it is durable, or rejects with nothing written. */
-export type Commit = <T>(write: () => T) => Promise<T>
-
-/** An event before it has its place in a chain. */
-export type EventDraft = Omit<AuditEvent, 'id' | 'connection' | 'seq' | 'at' | 'previous' | 'hash'>
-
-/** What is written together with an event, in its transaction. Plain data, so that an emergency can keep it. */
-export interface Entry {
-  connection: string
-  draft: EventDraft
-  /**
-   * Values that are now in force, and whether a secret was changed. Those of an outcome are the newest word; what is settled
-   * or resolved later never takes the place of a value of a change whose intent came later.
-   */
-  applied?: {
-    values: JsonObject
-    /** It may be in force from now on. */
-    secretChanged: boolean
-    /** It is known not to be, though it was counted before. */
-    secretKept?: true
-  }
-  /** Takes the key for the change; it must be free. */
-  reserve?: Reservation
-  /** What becomes of the change's key: the answer to replay, or its release. */
-  answer?: object | 'release'
-}
-
-/** The scope of an idempotency key: one caller, one resource. */
-export interface KeyScope {
-  caller: string
-  /** Of the caller's token, or empty. */
-  subject: string
-  kind: Kind
-  resource: string
-  key: string
-}
-export interface Reservation extends KeyScope {
-  fingerprint: string
-}
-export interface ReservedKey {
-  changeId: string
-  fingerprint: string
-  /** Until when it answers nothing, because it came with other requests too often; epoch milliseconds. */
-  blockedUntil?: number
-  /** As it was given; null until the change has one. */
-  answer: unknown
-}
-
-export type ChangeState = 'in_flight' | Outcome
-export type ChangeRecord = typeof schema.changes.$inferSelect
-
-/** What the gateway knows of a resource by itself. */
-export interface ResourceRecord {
-  applied: JsonObject
-  secretChanges: number
-}
-
-export interface Ledger extends Lists {
-  append(entry: Entry): Promise<AuditEvent>
-  change(id: string): ChangeRecord | undefined
-  /** The events of one change in the order of their chain. */
-  story(changeId: string): AuditEvent[]
-  /** Ids of the resource's changes that are not known to be in force, nor known not to be. */
-  open(connection: string, kind: Kind, resource: string): string[]
-  /**
-   * Whether a newer change of the resource, by its intent, says something of a field that this one was to change, and was
-   * applied or may have reached the provider: then sending this one again could bring an older value back.
-   */
-  isOvertaken(changeId: string): boolean
-  resource(kind: Kind, resource: string): ResourceRecord
-  reservedKey(scope: KeyScope): ReservedKey | undefined
-  /** Counts that the key came with another request than it was reserved for. */
-  countMismatch(scope: KeyScope): Promise<void>
-  /** When the connection's newest writes that may have left had ended, in epoch milliseconds; `most` of them. */
-  writesSince(connection: string, since: number, most: number): number[]
-  /** Counts the attempt, or tells of it in an event. */
-  refuse(connection: string, attempt: RefusedAttempt): Promise<void>
-  /** Tells of what was counted; resolves to when it should be called again, in epoch milliseconds. */
-  flushRefusals(): Promise<number | undefined>
-  /** Throws when the store cannot be read. */
-  probe(): void
-}
-
-/**
- * Changes that are not known to be in force, nor known not to be. One that is in flight while another of its resource
- * begins was left behind by a crash, for a resource has one writer.
- */
-export const OPEN = ['in_flight', 'unknown', 'needs_attention', 'partial'] as const satisfies ChangeState[]
+import type { Commit, Db, Entry, EventDraft, Ledger, Reservation, ResourceRecord } from './types.ts'
 
 /** What a change was to alter, and all that stood in its request, by the event that began it. */
 interface Beginning {
@@ -188,7 +96,7 @@ export function openLedger(
     .where(
       and(
         eq(changes.connection, place('connection')),
-        inArray(changes.state, OPEN),
+        inArray(changes.state, openStates),
         endsWith(changes.resource, 'end'),
         eq(changes.kind, place('kind')),
       ),
@@ -218,7 +126,7 @@ export function openLedger(
           or(eq(audit.type, 'intent'), and(eq(audit.type, 'outcome'), isNull(audit.upstream))),
           // One that a person called rejected may have been found partly in force before.
           or(
-            inArray(changes.state, ['applied', ...OPEN]),
+            inArray(changes.state, ['applied', ...openStates]),
             sql`EXISTS (SELECT 1 FROM ${audit} AS found WHERE found.change_id = ${changes.id} AND found.outcome = 'partial')`,
           ),
           or(

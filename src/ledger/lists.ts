@@ -1,50 +1,11 @@
 import { and, desc, eq, gt, gte, inArray, lt, type SQL, sql } from 'drizzle-orm'
 import type { AnySQLiteColumn } from 'drizzle-orm/sqlite-core'
-import { firstIdAt, firstPosition, timeOf } from '../new-id.ts'
+import { changeStates } from '../enums.ts'
 import { encodedSpelling } from '../resource-id.ts'
-import { type AuditEvent, type EventType, type Outcome, toEvent } from './event.ts'
-import type { ChangeRecord, ChangeState, Db } from './ledger.ts'
+import { toEvent } from './event.ts'
+import { firstIdAt, firstPosition, timeOf } from './position.ts'
 import * as schema from './schema.ts'
-
-interface Filter {
-  /** RFC 3339; from, inclusive. */
-  since?: string
-  /** Up to, exclusive. */
-  until?: string
-  actor?: string
-  resource?: string
-  connections?: readonly string[]
-  /** Only what is older than this id. */
-  before?: string
-  limit: number
-}
-export interface EventFilter extends Filter {
-  type?: EventType
-  outcome?: Outcome
-  change?: string
-}
-export interface ChangeFilter extends Filter {
-  states?: readonly ChangeState[]
-  change?: string
-}
-
-/** Part of a list. */
-export interface Slice<T> {
-  rows: T[]
-  /** The id down to which all that matches is in the rows; null where that is all there is. */
-  end: string | null
-}
-
-export interface Lists {
-  /** Newest first. It may end before the limit, even without a row, so that no list is the work of one long moment. */
-  events(filter: EventFilter): Slice<AuditEvent>
-  /** Newest first, and as bounded. */
-  changes(filter: ChangeFilter): Slice<ChangeRecord>
-  /** All that have events. */
-  connections(): string[]
-}
-
-const STATES = schema.changes.state.enumValues
+import type { ChangeFilter, ChangeRecord, Db, EventFilter, Filter, Lists, Slice } from './types.ts'
 
 /** Characters after which a slice of events ends: it has to fit into one RPC (32 MiB). */
 const SLICE_SIZE = 4 * 1024 * 1024
@@ -264,7 +225,7 @@ export function openLists(db: Db): Lists {
     const ofOne = rangeOf(changes, ofBoth, [])
     return newestFirst(
       (names ?? connections()).flatMap((connection) =>
-        (states ?? STATES).map((state) => inParts(ofOne, { ...bounds, connection, state })),
+        (states ?? changeStates).map((state) => inParts(ofOne, { ...bounds, connection, state })),
       ),
     )
   }

@@ -1,19 +1,6 @@
 import { and, eq, gt, lte, or } from 'drizzle-orm'
-import type { Kind } from '../model.ts'
-import type { Actor } from './event.ts'
-import type { Db, EventDraft } from './ledger.ts'
 import { refusals } from './schema.ts'
-
-/** A known caller asked for what it may not have. */
-export interface RefusedAttempt {
-  actor: Actor
-  /** The slug of what it was told. */
-  problem: string
-  alias: string | null
-  kind: Kind | null
-  resource: string | null
-  requestId: string
-}
+import type { Db, EventDraft, RefusedAttempt } from './types.ts'
 
 /** At most one event in this time for a connection, a caller and a problem. Milliseconds. */
 export const FOLD_MS = 60_000

@@ -1,6 +1,6 @@
 import { isNotNull, sql } from 'drizzle-orm'
-import type { EventType } from './event.ts'
 import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { changeStates, eventTypes, kinds, outcomes } from '../enums.ts'
 
 /**
  * The audit: append-only and chained per connection (triggers in the migrations refuse everything else). Every column
@@ -21,23 +21,21 @@ export const audit = sqliteTable(
     id: text().notNull(),
     /** RFC 3339, UTC, milliseconds. */
     at: text().notNull(),
-    type: text().$type<EventType>().notNull(),
+    type: text({ enum: eventTypes }).notNull(),
     changeId: text('change_id'),
     /** The caller's name, or null where the gateway itself acts. */
     actor: text(),
     actorKey: text('actor_key'),
     actorAddress: text('actor_address'),
     alias: text(),
-    kind: text({ enum: ['credential', 'role', 'permission'] }),
+    kind: text({ enum: kinds }),
     resource: text(),
     /** JSON: field name → action, from, to, or the fingerprint of a secret. */
     fields: text().notNull(),
     widens: integer({ mode: 'boolean' }).notNull(),
     reason: text(),
     requestId: text('request_id'),
-    outcome: text({
-      enum: ['applied', 'rejected', 'partial', 'unknown', 'not_sent', 'superseded', 'needs_attention'],
-    }),
+    outcome: text({ enum: outcomes }),
     /** JSON: what was sent and what came back, without values. */
     upstream: text(),
     /** JSON: names of fields that the change says something of and does not alter. */
@@ -69,7 +67,7 @@ export const audit = sqliteTable(
 export const resources = sqliteTable(
   'resources',
   {
-    kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
+    kind: text({ enum: kinds }).notNull(),
     resource: text().notNull(),
     /** JSON: field name → value; no secrets. */
     applied: text().notNull(),
@@ -90,21 +88,10 @@ export const changes = sqliteTable(
     /** UUIDv7: sorts by the time of the intent. */
     id: text().primaryKey(),
     connection: text().notNull(),
-    kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
+    kind: text({ enum: kinds }).notNull(),
     resource: text().notNull(),
     actor: text(),
-    state: text({
-      enum: [
-        'in_flight',
-        'applied',
-        'rejected',
-        'partial',
-        'unknown',
-        'not_sent',
-        'superseded',
-        'needs_attention',
-      ],
-    }).notNull(),
+    state: text({ enum: changeStates }).notNull(),
     /** RFC 3339, UTC: when it came into this state. */
     since: text().notNull(),
   },
@@ -125,7 +112,7 @@ export const idempotency = sqliteTable(
     caller: text().notNull(),
     /** Whose token it was (`jwt:` and the subject); empty for API keys, which are all the caller's own. */
     subject: text().notNull().default(''),
-    kind: text({ enum: ['credential', 'role', 'permission'] }).notNull(),
+    kind: text({ enum: kinds }).notNull(),
     resource: text().notNull(),
     key: text().notNull(),
     changeId: text('change_id').notNull(),

@@ -1,17 +1,19 @@
 import { z } from '@hono/zod-openapi'
 import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../auth.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config-document.ts'
 import { deny } from '../denial.ts'
+import { type EventType, eventTypes, kinds, type Outcome, outcomes } from '../enums.ts'
+import { HIDDEN, hideChanges, widensFor } from '../hidden.ts'
 import type { History } from '../history.ts'
-import { type AuditEvent, type EventType, eventTypes, type Outcome } from '../ledger/event.ts'
+import { type AuditEvent } from '../ledger/event.ts'
 import { SUBJECTS_COUNTED } from '../ledger/refusals.ts'
 import type { Log } from '../log.ts'
-import { HIDDEN, hideChanges, widensFor } from '../hidden.ts'
 import { fieldsOf } from '../model.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, type Result } from '../problems.ts'
+import { historyAnswer, pageOf } from './history.ts'
+import { historyFilter, historyQuery } from './query.ts'
 import { widensSchema } from './resource-schema.ts'
-import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf } from './history.ts'
 
 export interface AuditRouteParts {
   config: Config
@@ -100,7 +102,7 @@ export const eventSchema = z
       .object({ caller: z.string(), key: z.string().nullable(), address: z.string().nullable() })
       .nullable(),
     alias: z.string().nullable(),
-    kind: z.enum(['credential', 'role', 'permission']).nullable(),
+    kind: z.enum(kinds).nullable(),
     resource: z.string().nullable(),
     fields: z.record(z.string(), z.any()),
     widens: widensSchema,

@@ -1,18 +1,20 @@
 import { z } from '@hono/zod-openapi'
 import { allowedFields, type Caller, isVisible, mayDo, mayHear, mayUse } from '../auth.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config-document.ts'
 import type { Actor } from '../connection.ts'
 import { deny } from '../denial.ts'
+import { type ChangeState, changeStates, kinds } from '../enums.ts'
 import { HIDDEN } from '../hidden.ts'
 import type { History } from '../history.ts'
-import type { ChangeRecord, ChangeState } from '../ledger/ledger.ts'
+import { bodyPointer, isClean } from '../json.ts'
+import type { ChangeRecord } from '../ledger/types.ts'
 import type { Log } from '../log.ts'
 import type { CallerContext, Operation } from '../operation.ts'
 import { ok, refuse, refuseFields, type Result } from '../problems.ts'
-import { bodyPointer, isClean } from '../json.ts'
 import { readJsonBody } from '../request-body.ts'
 import { eventFor, eventSchema } from './audit.ts'
-import { historyAnswer, historyFilter, historyQuery, outcomes, pageOf, UUID } from './history.ts'
+import { historyAnswer, pageOf } from './history.ts'
+import { historyFilter, historyQuery, UUID } from './query.ts'
 
 export interface ChangeRouteParts {
   config: Config
@@ -21,9 +23,8 @@ export interface ChangeRouteParts {
   log: Log
 }
 
-const states = ['in_flight', ...outcomes] as const
 const query = historyQuery.extend({
-  outcome: z.enum(states).optional().openapi({ description: 'The state.' }),
+  outcome: z.enum(changeStates).optional().openapi({ description: 'The state.' }),
 })
 
 const SILENT = refuse('not-ready', 'a connection that may hold the change does not answer', {
@@ -56,10 +57,10 @@ const changeSchema = z
   .object({
     id: z.uuid(),
     connection: z.string(),
-    kind: z.enum(['credential', 'role', 'permission']),
+    kind: z.enum(kinds),
     resource: z.string(),
     actor: z.string().nullable(),
-    state: z.enum(states),
+    state: z.enum(changeStates),
     since: z.string().openapi({ description: 'When it came into this state (RFC 3339).' }),
   })
   .openapi('Change')

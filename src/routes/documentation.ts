@@ -1,8 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import { stringify } from 'yaml'
-import type { Operation, OperationContext } from '../operation.ts'
+import { type Operation, type OperationContext, problemResponse } from '../operation.ts'
 import { type ProblemSlug, problems, refuse } from '../problems.ts'
-import { problemResponse } from '../operation.ts'
 import { REFERENCE_TAG } from '../reference-tag.ts'
 import {
   type BodyOf,

@@ -1,7 +1,7 @@
 import { parseAccept } from 'hono/utils/accept'
 import { mayHear } from '../auth.ts'
 import type { CallerContext } from '../operation.ts'
-import type { ReadHistory } from './history.ts'
+import type { ReadHistory } from './query.ts'
 
 /** A whole list as a stream: NDJSON or CSV, chosen by `Accept`. */
 

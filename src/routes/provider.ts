@@ -1,9 +1,10 @@
 import { z } from '@hono/zod-openapi'
 import type { Registry } from '../adapter.ts'
 import { touchesConnection } from '../auth.ts'
-import type { Config } from '../config.ts'
+import type { Config } from '../config-document.ts'
+import { kinds } from '../enums.ts'
 import { equivalenceNames } from '../equivalence.ts'
-import { type AnyCapabilities, fieldsOf, kinds } from '../model.ts'
+import { type AnyCapabilities, fieldsOf } from '../model.ts'
 import type { Operation } from '../operation.ts'
 import { ok } from '../problems.ts'
 

@@ -1,13 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import type { Registry } from '../adapter.ts'
-import {
-  type AnyCapabilities,
-  type Capability,
-  fieldsOf,
-  isWritable,
-  type Kind,
-  schemaFor,
-} from '../model.ts'
+import { type Kind } from '../enums.ts'
+import { type AnyCapabilities, type Capability, fieldsOf, isWritable, schemaFor } from '../model.ts'
 
 /** The documented shapes of resources, changes and plans, drawn from the model and the adapters' capabilities. */
 

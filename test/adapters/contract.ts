@@ -1,11 +1,21 @@
 import { inspect } from 'node:util'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Adapter, Auth, Current, KindSpec, Parsed, Ref, Reported } from '../../src/adapter.ts'
-import type { UpstreamRequest, UpstreamResponse } from '../../src/adapter.ts'
-import { isObject, type Json, type JsonObject } from '../../src/json.ts'
+import type {
+  Adapter,
+  Auth,
+  Current,
+  KindSpec,
+  Parsed,
+  Ref,
+  Reported,
+  UpstreamRequest,
+  UpstreamResponse,
+} from '../../src/adapter.ts'
+import { type Kind, kinds } from '../../src/enums.ts'
 import { HIDDEN } from '../../src/hidden.ts'
-import { type AnyValues, type Kind, kinds, sameValue, type Values } from '../../src/model.ts'
+import { isObject, type Json, type JsonObject } from '../../src/json.ts'
+import { type AnyValues, sameValue, type Values } from '../../src/model.ts'
 import { encodePart, resolveSegment } from '../../src/resource-id.ts'
 import { Secret } from '../../src/secret.ts'
 import { Unreadable } from '../../src/unreadable.ts'

@@ -1,9 +1,18 @@
 import { registry } from '../../adapters/index.ts'
-import type { Adapter, Auth, Current, KindSpec, Parsed, Ref, UpstreamRequest } from '../../src/adapter.ts'
-import type { UpstreamResponse } from '../../src/adapter.ts'
+import type {
+  Adapter,
+  Auth,
+  Current,
+  KindSpec,
+  Parsed,
+  Ref,
+  UpstreamRequest,
+  UpstreamResponse,
+} from '../../src/adapter.ts'
+import type { Kind } from '../../src/enums.ts'
 import type { JsonObject } from '../../src/json.ts'
 import { merge, type Mode } from '../../src/merge.ts'
-import type { AnyValues, Kind, Values } from '../../src/model.ts'
+import type { AnyValues, Values } from '../../src/model.ts'
 import { parseId } from '../../src/resource-id.ts'
 import { Secret } from '../../src/secret.ts'
 import { buildUrl } from '../../src/upstream.ts'

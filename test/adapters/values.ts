@@ -1,4 +1,5 @@
 import * as fc from 'fast-check'
+import { type Kind } from '../../src/enums.ts'
 import type { Json, JsonObject } from '../../src/json.ts'
 import { readBody } from '../../src/merge.ts'
 import {
@@ -8,7 +9,6 @@ import {
   type FieldName,
   fieldsOf,
   isWritable,
-  type Kind,
   schemaFor,
 } from '../../src/model.ts'
 

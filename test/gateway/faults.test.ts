@@ -1,6 +1,7 @@
 import { useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
+  type Answer,
   eventsOf,
   freshId,
   get,
@@ -10,7 +11,6 @@ import {
   providers,
   put,
 } from '../gateway-calls.ts'
-import type { Answer } from '../gateway-calls.ts'
 import type { Json } from '../sandbox-calls.ts'
 
 useGateway()

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { FOLD_MS, type RefusedAttempt, SUBJECTS_COUNTED } from '../../src/ledger/refusals.ts'
+import { FOLD_MS, SUBJECTS_COUNTED } from '../../src/ledger/refusals.ts'
+import { type RefusedAttempt } from '../../src/ledger/types.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const attempt = (resource: string, more: Partial<RefusedAttempt> = {}): RefusedAttempt => ({

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { Outcome } from '../../src/ledger/event.ts'
-import type { ChangeState, EventDraft } from '../../src/ledger/ledger.ts'
+import type { ChangeState, Outcome } from '../../src/enums.ts'
+import type { EventDraft } from '../../src/ledger/types.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const states = [

@@ -2,26 +2,28 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, inject, test, vi } from 'vitest'
-import { silent } from '../silent-log.ts'
 import { registry } from '../../adapters/index.ts'
 import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { Budget } from '../../src/budget.ts'
 import { openBudgets } from '../../src/budgets.ts'
 import { readConfig } from '../../src/config.ts'
 import { createActor } from '../../src/connection.ts'
-import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { type Ledger } from '../../src/ledger/types.ts'
 import { openLog } from '../../src/log.ts'
 import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
 import type { Answer, Send } from '../../src/upstream.ts'
 import { configuration, environment } from '../configuration.ts'
 import { auditKey } from '../gateway.node.ts'
+import { home } from '../home.ts'
 import { draftOf } from '../ledger/subject.ts'
+import { silent } from '../silent-log.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'actor-'))
 let database: NodeDatabase
 let ledger: Ledger
 beforeAll(() => {
-  database = openDatabase(join(folder, 'gateway.db'), silent)
+  database = openDatabase(join(folder, 'gateway.db'), silent, home)
   ledger = openLedger(database.db, database.commit)
 })
 afterEach(() => void vi.useRealTimers())

@@ -8,14 +8,15 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
-import { silent } from '../silent-log.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
 import { configuration, keys } from '../configuration.ts'
 import { startTestGateway, type TestGateway } from '../gateway.node.ts'
+import { home } from '../home.ts'
 import { ledgerContract } from '../ledger/contract.ts'
 import { draftOf, type Row } from '../ledger/subject.ts'
 import { controlOf, type Json } from '../sandbox-calls.ts'
+import { silent } from '../silent-log.ts'
 
 let folder = ''
 beforeAll(() => {
@@ -28,7 +29,7 @@ const freshFile = (): string => join(folder, `${randomBytes(8).toString('hex')}.
 describe('the contract', () => {
   let database: NodeDatabase
   beforeAll(() => {
-    database = openDatabase(freshFile(), silent)
+    database = openDatabase(freshFile(), silent, home)
   })
   afterAll(() => database.close())
   ledgerContract('better-sqlite3', (test) => test(database))
@@ -59,7 +60,7 @@ function committed(file: string): Row[] {
 describe('a database file that is locked for writing', () => {
   test('is waited for, and the event loop goes on meanwhile', async () => {
     const file = freshFile()
-    const { db, commit, close } = openDatabase(file, silent)
+    const { db, commit, close } = openDatabase(file, silent, home)
     const ledger = openLedger(db, commit)
     const held = lock(file)
     // Only a loop that is free gets to the release.
@@ -71,7 +72,7 @@ describe('a database file that is locked for writing', () => {
 
   test('refuses the write in the end, and nothing of it is left', async () => {
     const file = freshFile()
-    const { db, commit, close } = openDatabase(file, silent)
+    const { db, commit, close } = openDatabase(file, silent, home)
     const ledger = openLedger(db, commit)
     await ledger.append({ connection: 'main', draft: draftOf() })
     const held = lock(file)

@@ -2,17 +2,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { silent } from '../silent-log.ts'
-import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
+import { type Ledger } from '../../src/ledger/types.ts'
 import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
+import { home } from '../home.ts'
 import { draftOf } from '../ledger/subject.ts'
+import { silent } from '../silent-log.ts'
 
 let folder = ''
 let database: NodeDatabase
 let ledger: Ledger
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'parts-'))
-  database = openDatabase(join(folder, 'gateway.db'), silent)
+  database = openDatabase(join(folder, 'gateway.db'), silent, home)
   ledger = openLedger(database.db, database.commit)
 })
 afterAll(() => {

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { silent } from '../silent-log.ts'
-import { type Ledger, openLedger } from '../../src/ledger/ledger.ts'
-import type { ChangeFilter, EventFilter } from '../../src/ledger/lists.ts'
+import { openLedger } from '../../src/ledger/ledger.ts'
 import * as schema from '../../src/ledger/schema.ts'
+import type { ChangeFilter, EventFilter, Ledger } from '../../src/ledger/types.ts'
 import { openDatabase } from '../../src/node-database.ts'
+import { home } from '../home.ts'
 import { draftOf } from '../ledger/subject.ts'
+import { silent } from '../silent-log.ts'
 
 // What SQLite means to do for a list must not grow with the audit: it goes down one index, in the order of the list.
 
@@ -21,7 +22,7 @@ const asked: { text: string; params: unknown[] }[] = []
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'plans-'))
   const file = join(folder, 'gateway.db')
-  openDatabase(file, silent).close()
+  openDatabase(file, silent, home).close()
   sqlite = new Database(file)
   const logger = { logQuery: (text: string, params: unknown[]) => void asked.push({ text, params }) }
   ledger = openLedger(drizzle(sqlite, { schema, logger }), async (write) => sqlite.transaction(write)())

@@ -1,23 +1,24 @@
-import Database from 'better-sqlite3'
 import { randomBytes } from 'node:crypto'
-import { drizzle } from 'drizzle-orm/better-sqlite3'
-import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import Database from 'better-sqlite3'
+import { drizzle } from 'drizzle-orm/better-sqlite3'
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { silent } from '../silent-log.ts'
 import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { type AuditEvent, GENESIS, hashOf, toRow } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
-import { idAt } from '../../src/new-id.ts'
+import { idAt } from '../../src/ledger/position.ts'
 import { openDatabase } from '../../src/node-database.ts'
 import { Secret } from '../../src/secret.ts'
 import { configuration, keys } from '../configuration.ts'
 import { auditKey, startTestGateway } from '../gateway.node.ts'
+import { home } from '../home.ts'
 import { draftOf } from '../ledger/subject.ts'
 import { controlOf, type Json } from '../sandbox-calls.ts'
+import { silent } from '../silent-log.ts'
 
 // A database that an earlier version has written is taken over as it is.
 
@@ -95,7 +96,7 @@ test('the audit of the version before events had positions', async () => {
   sqlite.prepare('INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)').run(...change)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name, silent)
+  const database = openDatabase(sqlite.name, silent, home)
   const ledger = openLedger(database.db, database.commit)
   const last = events.findLast(({ connection }) => connection === 'a')
   const next = await ledger.append({ connection: 'a', draft: draftOf() })
@@ -120,7 +121,9 @@ test('is refused where it does not stand in the order of its ids, and left as it
   store(sqlite, earlierEvents(290))
   const dump = () => sqlite.prepare('SELECT * FROM audit').all()
   const before = dump()
-  expect(() => openDatabase(sqlite.name, silent)).toThrow('the audit does not stand in the order of its ids')
+  expect(() => openDatabase(sqlite.name, silent, home)).toThrow(
+    'the audit does not stand in the order of its ids',
+  )
   expect(dump()).toEqual(before)
   sqlite.close()
 })
@@ -163,7 +166,7 @@ test('open changes and their keys go on, by what they were to alter', async () =
   insert('resources', 'role', 'a:x', '{"name":"Before"}', 3)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name, silent)
+  const database = openDatabase(sqlite.name, silent, home)
   const ledger = openLedger(database.db, database.commit)
   const scope = { caller: 'billing', subject: '', kind: 'role' as const, resource: 'a:x' }
   expect(ledger.reservedKey({ ...scope, key: 'key-c1' })).toMatchObject({ changeId: 'c1', answer: null })
@@ -535,7 +538,7 @@ test('a key of a token’s subject is that subject’s, and what was refused to 
     insert('refusals', 'a', 'people', key, 'forbidden', START, count, count > 0 ? first : null)
   sqlite.close()
 
-  const database = openDatabase(sqlite.name, silent)
+  const database = openDatabase(sqlite.name, silent, home)
   const ledger = openLedger(database.db, database.commit)
   const found = (subject: string, key: string) =>
     ledger.reservedKey({ caller: 'people', subject, kind: 'credential', resource: 'a:x', key })?.changeId

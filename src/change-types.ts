@@ -1,0 +1,70 @@
+import type { Adapter, KindSpec, Ref } from './adapter.ts'
+import type { AuditKeys } from './audit-keys.ts'
+import type { ConnectionConfig } from './config-document.ts'
+import type { Deadline } from './deadline.ts'
+import type { Kind } from './enums.ts'
+import type { Exchange } from './exchange.ts'
+import type { JsonObject } from './json.ts'
+import type { Originator } from './ledger/event.ts'
+import type { Emergency, Ledger } from './ledger/types.ts'
+import type { Log } from './log.ts'
+import type { Mode } from './merge.ts'
+import type { AnyValues } from './model.ts'
+import type { Result } from './problems.ts'
+import type { ResourceQueue } from './queue.ts'
+import type { ChangeReply, PlanReply } from './reply.ts'
+import type { ResourceAddress } from './resource-id.ts'
+
+/** What a change works with: all of it belongs to the actor of one connection. */
+export interface ChangeTools {
+  connection: ConnectionConfig
+  adapter: Adapter
+  exchange: Exchange
+  ledger: Ledger
+  /** Absent where the store cannot fail apart from the actor. */
+  emergency: Emergency | undefined
+  keys: AuditKeys
+  queue: ResourceQueue
+  /** Changes between their intent and their outcome: what recovery must leave alone. */
+  live: Set<string>
+  /** Idempotency keys of requests that are under way. */
+  heldKeys: Set<string>
+  /** Whether the store keeps what room it has for the outcomes of what is under way. */
+  isFull(): boolean
+  /** Changes that recovery reads back at once. */
+  looksAtOnce: number
+  log: Log
+}
+
+/** A request as plain data: it crosses from the stateless front to the actor as it is. */
+export interface ResourceRequest {
+  kind: Kind
+  address: ResourceAddress
+  /** Names of the fields that the caller may read; the others are `[hidden]` in what it gets. */
+  readable: string[]
+  requestId: string
+  traceparent: string
+}
+
+export interface ChangeRequest extends ResourceRequest {
+  body: JsonObject
+  mode: Mode
+  dryRun: boolean
+  allowSelf: boolean
+  /** Entity tags of `If-Match`, or `*`. */
+  ifMatch?: readonly string[]
+  idempotencyKey?: string
+  reason?: string
+  actor: Originator
+}
+
+/** A request whose resource and body have been understood. */
+export interface Asked extends ChangeRequest {
+  spec: KindSpec<Kind>
+  ref: Ref
+  sent: AnyValues
+  deadline: Deadline
+}
+
+/** What a change answers. `replayed` marks the stored answer to an idempotency key. */
+export type ChangeAnswer = Result<ChangeReply | PlanReply> & { replayed?: true }
