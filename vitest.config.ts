@@ -1,13 +1,13 @@
 import { fileURLToPath } from 'node:url'
 import { cloudflareTest } from '@cloudflare/vitest-plugin'
 import { defineConfig } from 'vitest/config'
-import { configuration, environment } from './test/configuration.ts'
+import { configuration, environment } from './test/harness/configuration.ts'
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
 
 export default defineConfig({
   test: {
-    globalSetup: ['./test/sandbox-setup.ts'],
+    globalSetup: ['./test/harness/sandbox-setup.ts'],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // What a test waits for comes in its own time: a second, the default, is short on a machine that is busy.
@@ -30,7 +30,7 @@ export default defineConfig({
         test: {
           name: 'faults',
           include: ['test/faults/*.test.ts'],
-          globalSetup: ['./tools/build.ts', './test/faults/worker-bundle.ts'],
+          globalSetup: ['./tools/build.ts', './test/harness/worker-bundle.ts'],
         },
       },
       {
@@ -38,13 +38,13 @@ export default defineConfig({
         test: {
           name: 'requests',
           include: ['test/requests/*.test.ts'],
-          globalSetup: ['./tools/build.ts', './test/faults/worker-bundle.ts'],
+          globalSetup: ['./tools/build.ts', './test/harness/worker-bundle.ts'],
         },
       },
-      { extends: true, test: { name: 'sandbox', include: ['test/sandbox*.test.ts'] } },
+      { extends: true, test: { name: 'sandbox', include: ['test/sandbox/*.test.ts'] } },
       {
         extends: true,
-        resolve: { alias: { '#gateway': at('./test/gateway.workerd.ts') } },
+        resolve: { alias: { '#gateway': at('./test/harness/gateway.workerd.ts') } },
         test: {
           name: 'workerd',
           include: ['test/adapters/*.test.ts', 'test/gateway/*.test.ts', 'test/workerd/*.test.ts'],

@@ -13,11 +13,11 @@ import {
   parsed,
   refusalByStatus,
   refused,
-} from '../src/adapter.ts'
-import { isObject, type Json, type JsonObject } from '../src/json.ts'
-import { type AnyValues, isPlain, toInstant, type Values } from '../src/model.ts'
-import { Secret } from '../src/secret.ts'
-import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/unreadable.ts'
+} from '../src/model/adapter.ts'
+import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
+import { type AnyValues, isPlain, toInstant, type Values } from '../src/model/fields.ts'
+import { Secret } from '../src/lib/secret.ts'
+import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/model/unreadable.ts'
 
 const LIST = '/apiops/projects/{projectName}/credentials/' // the trailing slash is part of the path
 const JSON_TYPE = { 'content-type': 'application/json' }

@@ -13,18 +13,18 @@ import {
   parsed,
   refusalByStatus,
   refused,
-} from '../src/adapter.ts'
-import { isObject, type Json, type JsonObject } from '../src/json.ts'
+} from '../src/model/adapter.ts'
+import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
 import {
   type AnyCapabilities,
   type AnyValues,
   type Capabilities,
   isWritable,
   type Values,
-} from '../src/model.ts'
-import { type Kind } from '../src/enums.ts'
-import { Secret } from '../src/secret.ts'
-import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/unreadable.ts'
+} from '../src/model/fields.ts'
+import { type Kind } from '../src/model/enums.ts'
+import { Secret } from '../src/lib/secret.ts'
+import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/model/unreadable.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
 

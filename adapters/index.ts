@@ -1,4 +1,4 @@
-import type { Registry } from '../src/adapter.ts'
+import type { Registry } from '../src/model/adapter.ts'
 import { apinizer } from './apinizer.ts'
 import { commerceLayer } from './commerce-layer.ts'
 import { discue } from './discue.ts'

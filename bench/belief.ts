@@ -1,7 +1,7 @@
 import { startSandbox } from '../sandbox/server.ts'
-import { DEADLINE } from '../test/faults/fault-kinds.ts'
-import { makeHome } from '../test/faults/gateway-process.ts'
-import { operationNames } from '../test/faults/operations.ts'
+import { DEADLINE } from '../test/harness/fault-kinds.ts'
+import { makeHome } from '../test/harness/gateway-process.ts'
+import { operationNames } from '../test/harness/operations.ts'
 import {
   careful,
   type Contender,

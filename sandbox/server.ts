@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createApinizer } from './apinizer.ts'
+import { createApinizer } from './apinizer/emulator.ts'
 import { createClock } from './clock.ts'
-import { createCommerceLayer } from './commerce-layer.ts'
-import { createDiscue } from './discue.ts'
+import { createCommerceLayer } from './commerce-layer/emulator.ts'
+import { createDiscue } from './discue/emulator.ts'
 import { createProviderServer } from './provider.ts'
 
 export interface Sandbox {

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { registry } from '../adapters/index.ts'
-import { openLog } from './log.ts'
-import { onAskedToEnd } from './node-ending.ts'
-import { startNodeGateway } from './node-gateway.ts'
-import { harden } from './node-hardening.ts'
-import { readSettings } from './settings.ts'
+import { readSettings } from './config/settings.ts'
+import { openLog } from './lib/log.ts'
+import { onAskedToEnd } from './node/ending.ts'
+import { startNodeGateway } from './node/gateway.ts'
+import { harden } from './node/hardening.ts'
 
 /** Prints every fault of the surroundings at once, by name and never by value, and ends the process. */
 function refuseToStart(faults: string[]): never {

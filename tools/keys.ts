@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, realpathSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
-import { type CallerKey, callerKey } from '../src/config-document.ts'
+import { type CallerKey, callerKey } from '../src/config/document.ts'
 
 const USAGE = `Makes, rotates, lists and revokes the API keys of callers in a configuration file.
 

@@ -1,10 +1,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { registry } from '../adapters/index.ts'
-import { createApp } from '../src/app.ts'
-import { openApiDocument } from '../src/openapi.ts'
-import { openLog } from '../src/log.ts'
-import { toYaml } from '../src/routes/documentation.ts'
+import { createApp } from '../src/http/app.ts'
+import { openApiDocument } from '../src/http/openapi.ts'
+import { toYaml } from '../src/http/routes/docs.ts'
+import { openLog } from '../src/lib/log.ts'
 
 // Writes openapi.yaml from the schemas that validate, or with --check says whether the committed file is current.
 const { values, positionals } = parseArgs({

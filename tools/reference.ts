@@ -6,7 +6,7 @@ import { gunzipSync, gzipSync } from 'node:zlib'
 // Keeps the script of the API reference, so that production goes without the packages that it is made of: writes it from the
 // package that the lock file pins, or with --check says whether the committed files are that.
 const FILE = 'assets/reference.js.gz'
-const TAG = 'src/reference-tag.ts'
+const TAG = 'src/http/reference-tag.ts'
 const script = readFileSync(
   fileURLToPath(new URL('browser/standalone.js', import.meta.resolve('@scalar/api-reference'))),
 )

@@ -1,6 +1,6 @@
-import { openLog } from '../src/log.ts'
-import { onAskedToEnd } from '../src/node-ending.ts'
-import { harden } from '../src/node-hardening.ts'
+import { openLog } from '../src/lib/log.ts'
+import { onAskedToEnd } from '../src/node/ending.ts'
+import { harden } from '../src/node/hardening.ts'
 import { startWorker, variablesIn } from './worker-process.ts'
 
 // Serves what `npm run worker:check` has built. GATEWAY_CONFIG holds the configuration itself, as on Cloudflare; STORAGE is

@@ -6,10 +6,10 @@ import {
   CommerceLayerProvisioningStatic,
 } from '@commercelayer/provisioning-sdk/lib/index.mjs'
 import type { Sandbox } from '../../sandbox/server.ts'
-import { answered } from '../../test/faults/clients.ts'
-import { DEADLINE } from '../../test/faults/fault-kinds.ts'
-import type { OperationName } from '../../test/faults/operations.ts'
-import { commerceLayerAs, type Json } from '../../test/sandbox-calls.ts'
+import { answered } from '../../test/harness/clients.ts'
+import { DEADLINE } from '../../test/harness/fault-kinds.ts'
+import type { OperationName } from '../../test/harness/operations.ts'
+import { commerceLayerAs, type Json } from '../../test/harness/sandbox-calls.ts'
 import type { Intent, Members, Wire, WireRequest } from './wire.ts'
 
 /** What somebody holds true of a change. `partial`: stored, and not all of it is in force. */

@@ -1,5 +1,5 @@
-import { DEADLINE, FOR_LONG, kindsOf } from '../../test/faults/fault-kinds.ts'
-import type { Operation, OperationName } from '../../test/faults/operations.ts'
+import { DEADLINE, FOR_LONG, kindsOf } from '../../test/harness/fault-kinds.ts'
+import type { Operation, OperationName } from '../../test/harness/operations.ts'
 import { type Intent, type Members, normalised } from './wire.ts'
 
 /** What goes wrong at one place, as the sandbox is told. */

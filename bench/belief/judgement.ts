@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Json } from '../../test/sandbox-calls.ts'
+import type { Json } from '../../test/harness/sandbox-calls.ts'
 import type { Belief } from './contenders.ts'
 import type { Case } from './scenarios.ts'
 import { holds, type Intent, type Members, membersOf } from './wire.ts'

@@ -1,5 +1,5 @@
-import { median } from '../../test/faults/figures.ts'
-import { operationNames } from '../../test/faults/operations.ts'
+import { median } from '../../test/harness/figures.ts'
+import { operationNames } from '../../test/harness/operations.ts'
 import { type Column, columns, columnsApart, told, type Verdict } from './judgement.ts'
 
 /** So many of so many changes. */

@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Sandbox } from '../../sandbox/server.ts'
-import { sha256 } from '../../test/configuration.ts'
-import type { Operation, Target } from '../../test/faults/operations.ts'
+import { sha256 } from '../../test/harness/configuration.ts'
+import type { Operation, Target } from '../../test/harness/operations.ts'
 import {
   apinizerHeaders,
   commerceLayerAs,
   discueHeaders,
   type Json,
   patch,
-} from '../../test/sandbox-calls.ts'
+} from '../../test/harness/sandbox-calls.ts'
 
 /** Values by the provider's own names. */
 export type Members = Record<string, Json>

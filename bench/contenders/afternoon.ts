@@ -1,7 +1,7 @@
-import { serve } from '@hono/node-server'
+import type { Server } from 'node:http'
 import Database from 'better-sqlite3'
 import { Hono } from 'hono'
-import type { Server } from 'node:http'
+import { serve } from '@hono/node-server'
 import { ofetch } from 'ofetch'
 import { say } from './listen.ts'
 

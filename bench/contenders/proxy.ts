@@ -1,5 +1,5 @@
-import proxy from '@fastify/http-proxy'
 import fastify from 'fastify'
+import proxy from '@fastify/http-proxy'
 import { say } from './listen.ts'
 
 // @fastify/http-proxy as its documentation sets it up, with a pool as large as the others have. Nothing is logged.

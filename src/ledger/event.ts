@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
-import type { EventType, Kind, Outcome } from '../enums.ts'
-import { canonical, type Json } from '../json.ts'
-import type { FieldChanges } from '../model.ts'
+import { canonical, type Json } from '../lib/json.ts'
+import type { EventType, Kind, Outcome } from '../model/enums.ts'
+import type { FieldChanges } from '../model/fields.ts'
 import type { audit } from './schema.ts'
 
 /** Who did it. */

@@ -1,5 +1,5 @@
 import { desc, eq, max, sql } from 'drizzle-orm'
-import type { Log } from '../log.ts'
+import type { Log } from '../lib/log.ts'
 import { GENESIS, hashOf, toEvent } from './event.ts'
 import { placesAfter, timeOf } from './position.ts'
 import { audit } from './schema.ts'

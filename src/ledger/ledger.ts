@@ -15,12 +15,12 @@ import {
   type SQL,
   sql,
 } from 'drizzle-orm'
-import type { AuditKeys } from '../audit-keys.ts'
-import { clockFault } from '../clock.ts'
-import { type ChangeState, type Kind, openStates } from '../enums.ts'
-import type { JsonObject } from '../json.ts'
-import type { EndOf } from '../one-resource.ts'
-import { encodedSpelling } from '../resource-id.ts'
+import type { JsonObject } from '../lib/json.ts'
+import type { AuditKeys } from '../lib/keyed-digests.ts'
+import { clockFault } from '../lib/wall-clock.ts'
+import { type ChangeState, type Kind, openStates } from '../model/enums.ts'
+import type { EndOf } from '../model/one-resource.ts'
+import { encodedSpelling } from '../model/resource-id.ts'
 import { type AuditEvent, GENESIS, hashOf, toEvent, toRow } from './event.ts'
 import { openLists } from './lists.ts'
 import { firstPosition, idAt, positionAfter } from './position.ts'

@@ -1,5 +1,5 @@
 import { v7 as uuidv7 } from 'uuid'
-import { nextRandom } from '../new-id.ts'
+import { nextRandom } from '../lib/id.ts'
 
 /**
  * Events that a store can place in one millisecond. Positions stay whole numbers in JavaScript until the year 2248.

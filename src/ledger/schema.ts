@@ -1,6 +1,6 @@
 import { isNotNull, sql } from 'drizzle-orm'
 import { blob, index, integer, primaryKey, sqliteTable, text } from 'drizzle-orm/sqlite-core'
-import { changeStates, eventTypes, kinds, outcomes } from '../enums.ts'
+import { changeStates, eventTypes, kinds, outcomes } from '../model/enums.ts'
 
 /**
  * The audit: append-only and chained per connection (triggers in the migrations refuse everything else). Every column

@@ -1,6 +1,6 @@
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
-import type { ChangeState, EventType, Kind, Outcome } from '../enums.ts'
-import type { JsonObject } from '../json.ts'
+import type { JsonObject } from '../lib/json.ts'
+import type { ChangeState, EventType, Kind, Outcome } from '../model/enums.ts'
 import type { Originator, AuditEvent } from './event.ts'
 import type * as schema from './schema.ts'
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { commerceLayer } from '../../adapters/commerce-layer.ts'
-import type { Kind } from '../../src/enums.ts'
-import type { JsonObject } from '../../src/json.ts'
-import type { AnyValues } from '../../src/model.ts'
-import { Unreadable } from '../../src/unreadable.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
+import type { Kind } from '../../src/model/enums.ts'
+import type { AnyValues } from '../../src/model/fields.ts'
+import { Unreadable } from '../../src/model/unreadable.ts'
 import { apiCredential, apiCredentialWithRole, jsonApiError, permission, role } from './documented.ts'
 import { answer, open, resultOf, translate } from './translation.ts'
 

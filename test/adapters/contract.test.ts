@@ -1,5 +1,5 @@
 import { registry } from '../../adapters/index.ts'
-import type { JsonObject } from '../../src/json.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
 import { type Answer, adapterContract, type Samples } from './contract.ts'
 import {
   apiClient,

@@ -1,6 +1,8 @@
 import { inspect } from 'node:util'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { isObject, type Json, type JsonObject } from '../../src/lib/json.ts'
+import { Secret } from '../../src/lib/secret.ts'
 import type {
   Adapter,
   Auth,
@@ -11,15 +13,13 @@ import type {
   Reported,
   UpstreamRequest,
   UpstreamResponse,
-} from '../../src/adapter.ts'
-import { type Kind, kinds } from '../../src/enums.ts'
-import { HIDDEN } from '../../src/hidden.ts'
-import { isObject, type Json, type JsonObject } from '../../src/json.ts'
-import { type AnyValues, sameValue, type Values } from '../../src/model.ts'
-import { encodePart, resolveSegment } from '../../src/resource-id.ts'
-import { Secret } from '../../src/secret.ts'
-import { Unreadable } from '../../src/unreadable.ts'
-import { buildUrl } from '../../src/upstream.ts'
+} from '../../src/model/adapter.ts'
+import { type Kind, kinds } from '../../src/model/enums.ts'
+import { type AnyValues, sameValue, type Values } from '../../src/model/fields.ts'
+import { HIDDEN } from '../../src/model/redaction.ts'
+import { encodePart, resolveSegment } from '../../src/model/resource-id.ts'
+import { Unreadable } from '../../src/model/unreadable.ts'
+import { buildUrl } from '../../src/upstream/send.ts'
 import { lawful } from './lawful.ts'
 import { accepted, bodiesOf, otherFields, valuesOf, writableFields } from './values.ts'
 

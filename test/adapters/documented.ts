@@ -1,4 +1,4 @@
-import type { JsonObject } from '../../src/json.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
 
 /** Answers as the providers document them; suites read them and change single members of them. */
 

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import { type Kind } from '../../src/enums.ts'
-import type { Json } from '../../src/json.ts'
-import { type AnyCapabilities, isTaken } from '../../src/model.ts'
+import type { Json } from '../../src/lib/json.ts'
+import { type Kind } from '../../src/model/enums.ts'
+import { type AnyCapabilities, isTaken } from '../../src/model/fields.ts'
 
 // Which spellings of a value count as that value, at every field that has any, and what is next to them and does not.
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Kind } from '../../src/enums.ts'
-import type { JsonObject } from '../../src/json.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
+import type { Kind } from '../../src/model/enums.ts'
 import { readCurl } from './curl.ts'
 import {
   apiClient,

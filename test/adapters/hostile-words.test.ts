@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import type { UpstreamResponse } from '../../src/adapter.ts'
-import type { Json } from '../sandbox-calls.ts'
+import type { UpstreamResponse } from '../../src/model/adapter.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // A provider says what it likes; what comes out of an adapter is made of words that it already had.
 

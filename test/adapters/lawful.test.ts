@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { registry } from '../../adapters/index.ts'
-import type { Adapter, KindSpec, UpstreamRequest } from '../../src/adapter.ts'
-import { Secret } from '../../src/secret.ts'
+import { Secret } from '../../src/lib/secret.ts'
+import type { Adapter, KindSpec, UpstreamRequest } from '../../src/model/adapter.ts'
 import { held, lawful } from './lawful.ts'
 
 /** The suites rely on the laws being held to, so a breach of each is tried here. */

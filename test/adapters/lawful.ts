@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
-import type { Adapter, Auth, KindSpec } from '../../src/adapter.ts'
-import { type Kind } from '../../src/enums.ts'
-import { isObject } from '../../src/json.ts'
-import { type AnyCapabilities, fieldsOf } from '../../src/model.ts'
-import { problems } from '../../src/problems.ts'
-import { Secret } from '../../src/secret.ts'
-import { Unreadable } from '../../src/unreadable.ts'
+import { isObject } from '../../src/lib/json.ts'
+import { Secret } from '../../src/lib/secret.ts'
+import type { Adapter, Auth, KindSpec } from '../../src/model/adapter.ts'
+import { type Kind } from '../../src/model/enums.ts'
+import { type AnyCapabilities, fieldsOf } from '../../src/model/fields.ts'
+import { problems } from '../../src/model/problems.ts'
+import { Unreadable } from '../../src/model/unreadable.ts'
 
 /**
  * The adapter with each of its functions held to the port's laws on every call: inputs are deep-frozen, the clock,
@@ -124,7 +124,7 @@ function isolated<T>(run: () => T): T {
   }
 }
 
-// The port's types (src/adapter.ts) as schemas.
+// The port's types (src/model/adapter.ts) as schemas.
 
 const isBody = (value: unknown): boolean => {
   if (value === null || value instanceof Secret || isRawNumber(value)) return true

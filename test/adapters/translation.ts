@@ -1,4 +1,7 @@
 import { registry } from '../../adapters/index.ts'
+import { merge, type Mode } from '../../src/change/merge.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
+import { Secret } from '../../src/lib/secret.ts'
 import type {
   Adapter,
   Auth,
@@ -8,14 +11,11 @@ import type {
   Ref,
   UpstreamRequest,
   UpstreamResponse,
-} from '../../src/adapter.ts'
-import type { Kind } from '../../src/enums.ts'
-import type { JsonObject } from '../../src/json.ts'
-import { merge, type Mode } from '../../src/merge.ts'
-import type { AnyValues, Values } from '../../src/model.ts'
-import { parseId } from '../../src/resource-id.ts'
-import { Secret } from '../../src/secret.ts'
-import { buildUrl } from '../../src/upstream.ts'
+} from '../../src/model/adapter.ts'
+import type { Kind } from '../../src/model/enums.ts'
+import type { AnyValues, Values } from '../../src/model/fields.ts'
+import { parseId } from '../../src/model/resource-id.ts'
+import { buildUrl } from '../../src/upstream/send.ts'
 import type { Sent } from './curl.ts'
 import { lawful } from './lawful.ts'
 import { accepted } from './values.ts'

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
-import { type Kind } from '../../src/enums.ts'
-import type { Json, JsonObject } from '../../src/json.ts'
-import { readBody } from '../../src/merge.ts'
+import { readBody } from '../../src/change/merge.ts'
+import type { Json, JsonObject } from '../../src/lib/json.ts'
+import { type Kind } from '../../src/model/enums.ts'
 import {
   type AnyCapabilities,
   type AnyValues,
@@ -10,7 +10,7 @@ import {
   fieldsOf,
   isWritable,
   schemaFor,
-} from '../../src/model.ts'
+} from '../../src/model/fields.ts'
 
 /** What a caller may send for a field, within the provider's bounds. */
 type Sendable = (capability: Capability) => fc.Arbitrary<Json>

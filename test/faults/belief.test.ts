@@ -4,7 +4,7 @@ import { GATEWAY } from '../../bench/belief/contenders.ts'
 import { columns } from '../../bench/belief/judgement.ts'
 import type { Effort } from '../../bench/belief/scenarios.ts'
 import { markdown, offences, type Row } from '../../bench/belief/table.ts'
-import { report } from './figures.ts'
+import { report } from '../harness/figures.ts'
 import { campaignMs, full } from './scale.ts'
 
 /** Which part of its cases each contender goes through. The others show that the harness can tell a wrong belief. */

@@ -2,8 +2,8 @@ import Database from 'better-sqlite3'
 import { drizzle } from 'drizzle-orm/better-sqlite3'
 import { type AuditEvent, GENESIS, hashOf, toEvent } from '../../src/ledger/event.ts'
 import * as schema from '../../src/ledger/schema.ts'
-import type { Json } from '../sandbox-calls.ts'
-import type { Put } from './clients.ts'
+import type { Put } from '../harness/clients.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 /** The whole audit, chain after chain, as another process reads it. On workerd each chain has a database of its own. */
 export const auditIn = (...databases: string[]): AuditEvent[] => databases.flatMap(chainsIn)

@@ -2,11 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { answered, newTrace, type Put, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, forgotten, storiesOf, unannounced } from './comparison.ts'
-import { median, report, tally } from './figures.ts'
-import type { AnyHome, Running } from './gateway-process.ts'
-import { runtimes } from './homes.ts'
+import { answered, newTrace, type Put, send } from '../harness/clients.ts'
+import { median, report, tally } from '../harness/figures.ts'
+import type { AnyHome, Running } from '../harness/gateway-process.ts'
+import { runtimes } from '../harness/homes.ts'
 import {
   appliedBy,
   clearFaults,
@@ -16,9 +15,10 @@ import {
   type Providers,
   providersOf,
   type Target,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import { until } from '../harness/waiting.ts'
+import { auditIn, brokenLinks, contradicted, forgotten, storiesOf, unannounced } from './comparison.ts'
 import { campaignMs, full, scale } from './scale.ts'
-import { until } from './waiting.ts'
 
 const { clients, resources, longestLife } = scale.crash
 

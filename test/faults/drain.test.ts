@@ -4,11 +4,10 @@ import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { keys } from '../configuration.ts'
-import { answered, newTrace, type Put, type Reply, request, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
-import { median, report } from './figures.ts'
-import { type GatewayProcess, type Home, makeHome, programOf } from './gateway-process.ts'
+import { answered, newTrace, type Put, type Reply, request, send } from '../harness/clients.ts'
+import { keys } from '../harness/configuration.ts'
+import { median, report } from '../harness/figures.ts'
+import { type GatewayProcess, type Home, makeHome, programOf } from '../harness/gateway-process.ts'
 import {
   appliedBy,
   clearFaults,
@@ -17,9 +16,10 @@ import {
   type Providers,
   providersOf,
   writesTo,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import { until } from '../harness/waiting.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
 import { campaignMs, full, scale } from './scale.ts'
-import { until } from './waiting.ts'
 
 const DEADLINE = 2000
 

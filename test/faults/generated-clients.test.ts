@@ -3,9 +3,11 @@ import { rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { keys } from '../configuration.ts'
-import type { Json } from '../sandbox-calls.ts'
-import type { AnyHome } from './gateway-process.ts'
+import { keys } from '../harness/configuration.ts'
+import type { AnyHome } from '../harness/gateway-process.ts'
+import { runtimes } from '../harness/homes.ts'
+import { type Providers, providersOf } from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 import {
   type Client,
   compile,
@@ -16,9 +18,7 @@ import {
   openapiFetch,
   urllib,
 } from './generated-clients.ts'
-import { runtimes } from './homes.ts'
 import { isInstalled } from './installed.ts'
-import { type Providers, providersOf } from './operations.ts'
 
 // Clients as their makers deliver them, against the gateway in a process of its own. No test says how an id is encoded.
 

@@ -8,7 +8,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { build } from 'esbuild'
 import createClient from 'openapi-fetch'
-import type { Json } from '../sandbox-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 /** A reply as a client hands it on: data or a problem. */
 export interface Told {

@@ -3,12 +3,11 @@ import { connect, type Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { keys } from '../configuration.ts'
-import { answered, newTrace } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf, unannounced } from './comparison.ts'
-import { report, tally } from './figures.ts'
-import type { AnyHome, Running } from './gateway-process.ts'
-import { runtimes } from './homes.ts'
+import { answered, newTrace } from '../harness/clients.ts'
+import { keys } from '../harness/configuration.ts'
+import { report, tally } from '../harness/figures.ts'
+import type { AnyHome, Running } from '../harness/gateway-process.ts'
+import { runtimes } from '../harness/homes.ts'
 import {
   appliedBy,
   type Operation,
@@ -16,9 +15,10 @@ import {
   type Providers,
   providersOf,
   type Target,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import { pool, until } from '../harness/waiting.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf, unannounced } from './comparison.ts'
 import { campaignMs, scale, waitMs } from './scale.ts'
-import { pool, until } from './waiting.ts'
 
 let providers: Providers
 let operations: Operation[]

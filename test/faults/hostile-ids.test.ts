@@ -1,6 +1,6 @@
 import { inject } from 'vitest'
-import { hostileIds } from '../hostile-ids.ts'
-import { makeWorkerHome } from './worker-home.ts'
+import { hostileIds } from '../harness/hostile-ids.ts'
+import { makeWorkerHome } from '../harness/worker-home.ts'
 
 // In workerd itself, over a socket: what stands between a test and a Worker in its own process would put targets in order.
 hostileIds({

@@ -1,12 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { newTrace, type Put, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
-import { DEADLINE, FOR_LONG, kindsOf, SILENCE } from './fault-kinds.ts'
-import { median, report, tally } from './figures.ts'
-import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
+import { newTrace, type Put, send } from '../harness/clients.ts'
+import { DEADLINE, FOR_LONG, kindsOf, SILENCE } from '../harness/fault-kinds.ts'
+import { median, report, tally } from '../harness/figures.ts'
+import { type GatewayProcess, type Home, makeHome } from '../harness/gateway-process.ts'
 import {
   appliedBy,
   type Operation,
@@ -15,9 +13,11 @@ import {
   type Providers,
   providersOf,
   writesTo,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { pool } from '../harness/waiting.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
 import { campaignMs, full, scale } from './scale.ts'
-import { pool } from './waiting.ts'
 
 interface Task {
   label: string

@@ -3,11 +3,9 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
 import type { AuditEvent } from '../../src/ledger/event.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { answered, newTrace, type Put, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
-import { report, tally } from './figures.ts'
-import { runtimes } from './homes.ts'
+import { answered, newTrace, type Put, send } from '../harness/clients.ts'
+import { report, tally } from '../harness/figures.ts'
+import { runtimes } from '../harness/homes.ts'
 import {
   appliedBy,
   clearFaults,
@@ -16,7 +14,9 @@ import {
   type Providers,
   providersOf,
   type Target,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf, type Story } from './comparison.ts'
 import { campaignMs, scale } from './scale.ts'
 
 const { seconds, perSecond, resources, afterwards } = scale.outage

@@ -1,12 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { keys, sha256 } from '../configuration.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { answered, newTrace, type Put, type Reply, request, send } from './clients.ts'
-import { auditIn, brokenLinks } from './comparison.ts'
-import { report, tally } from './figures.ts'
-import { type GatewayProcess, type Home, makeHome } from './gateway-process.ts'
+import { answered, newTrace, type Put, type Reply, request, send } from '../harness/clients.ts'
+import { keys, sha256 } from '../harness/configuration.ts'
+import { report, tally } from '../harness/figures.ts'
+import { type GatewayProcess, type Home, makeHome } from '../harness/gateway-process.ts'
 import {
   appliedBy,
   clearFaults,
@@ -18,9 +16,11 @@ import {
   providersOf,
   type Target,
   writesTo,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { until } from '../harness/waiting.ts'
+import { auditIn, brokenLinks } from './comparison.ts'
 import { campaignMs, scale } from './scale.ts'
-import { until } from './waiting.ts'
 
 /** Callers beyond the first, so that the bound of one does not hide that of a connection. */
 const others = Array.from({ length: 9 }, (_, n) => {

@@ -1,6 +1,6 @@
 import { inject } from 'vitest'
-import { requestTargets } from '../request-targets.ts'
-import { makeWorkerHome } from './worker-home.ts'
+import { requestTargets } from '../harness/request-targets.ts'
+import { makeWorkerHome } from '../harness/worker-home.ts'
 
 // In workerd itself: what it makes of a Host before a Worker sees it is what is in question.
 requestTargets(async () => {

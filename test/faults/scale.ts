@@ -1,4 +1,4 @@
-import type { OperationName } from './operations.ts'
+import type { OperationName } from '../harness/operations.ts'
 
 /**
  * How much every campaign does. The bounded form belongs to each test run and judges no time; `FAULTS=full` asks for the

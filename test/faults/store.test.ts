@@ -6,11 +6,9 @@ import { setTimeout as pause } from 'node:timers/promises'
 import Database from 'better-sqlite3'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { answered, newTrace, type Put, type Reply, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
-import { median, report, tally } from './figures.ts'
-import { type GatewayProcess, type Home, makeHome, programOf } from './gateway-process.ts'
+import { answered, newTrace, type Put, type Reply, send } from '../harness/clients.ts'
+import { median, report, tally } from '../harness/figures.ts'
+import { type GatewayProcess, type Home, makeHome, programOf } from '../harness/gateway-process.ts'
 import {
   appliedBy,
   clearFaults,
@@ -20,10 +18,12 @@ import {
   type Providers,
   providersOf,
   writesTo,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { until } from '../harness/waiting.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
 import { campaignMs, full, scale, waitMs } from './scale.ts'
 import { type SmallDisk, smallDisks } from './small-disk.ts'
-import { until } from './waiting.ts'
 
 let sandbox: Sandbox
 let providers: Providers
@@ -217,7 +217,7 @@ describe('a lock that another process holds', () => {
 
   /** Another process, started beforehand: what takes a lock in the middle of a change must not first be started. */
   async function lockHolder() {
-    const holder = spawn(process.execPath, [programOf('lock-holder.ts'), home.database], {
+    const holder = spawn(process.execPath, [programOf('../faults/lock-holder.ts'), home.database], {
       stdio: ['pipe', 'pipe', 'inherit'],
       timeout: waitMs,
       killSignal: 'SIGKILL',

@@ -7,12 +7,12 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { keys } from '../configuration.ts'
-import { report, tally } from './figures.ts'
-import { type AnyHome, programOf, type Running } from './gateway-process.ts'
-import { runtimes } from './homes.ts'
+import { keys } from '../harness/configuration.ts'
+import { report, tally } from '../harness/figures.ts'
+import { type AnyHome, programOf, type Running } from '../harness/gateway-process.ts'
+import { runtimes } from '../harness/homes.ts'
+import { operationNamed, providersOf } from '../harness/operations.ts'
 import { isInstalled } from './installed.ts'
-import { operationNamed, providersOf } from './operations.ts'
 import { full } from './scale.ts'
 
 // A refusal that needs no body is given while the client still sends it. Whoever is refused must come to reading that, whatever it
@@ -47,9 +47,11 @@ const said = async (program: string, args: string[]): Promise<Report> => {
 /** Each in a process of its own, as it is installed. */
 type Client = (orders: Orders, folder: string) => Promise<Report>
 const clients: Record<string, Client> = {
-  fetch: (orders) => said(process.execPath, [programOf('senders.mjs'), 'fetch', JSON.stringify(orders)]),
-  http: (orders) => said(process.execPath, [programOf('senders.mjs'), 'http', JSON.stringify(orders)]),
-  urllib: (orders) => said('python3', [programOf('senders.py'), 'urllib', JSON.stringify(orders)]),
+  fetch: (orders) =>
+    said(process.execPath, [programOf('../faults/senders.mjs'), 'fetch', JSON.stringify(orders)]),
+  http: (orders) =>
+    said(process.execPath, [programOf('../faults/senders.mjs'), 'http', JSON.stringify(orders)]),
+  urllib: (orders) => said('python3', [programOf('../faults/senders.py'), 'urllib', JSON.stringify(orders)]),
   async curl({ url, refused, good }, folder) {
     const answers: Report['answers'] = []
     const send = async (path: string, headers: Record<string, string>, body: string) => {

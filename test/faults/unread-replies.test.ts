@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, inject, test } from 'vitest'
-import { type AnyHome, makeHome, type Running } from './gateway-process.ts'
-import { makeWorkerHome } from './worker-home.ts'
+import { type AnyHome, makeHome, type Running } from '../harness/gateway-process.ts'
+import { makeWorkerHome } from '../harness/worker-home.ts'
 
 // Files that anybody may ask for, asked for without end by clients that read no reply.
 

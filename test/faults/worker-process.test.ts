@@ -7,12 +7,12 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { configuration, environment, keys } from '../configuration.ts'
-import { answered } from './clients.ts'
-import { AUDIT_KEY, programOf } from './gateway-process.ts'
-import { operationNamed, providersOf, writesTo } from './operations.ts'
-import { until } from './waiting.ts'
-import { makeWorkerHome } from './worker-home.ts'
+import { answered } from '../harness/clients.ts'
+import { configuration, environment, keys } from '../harness/configuration.ts'
+import { AUDIT_KEY, programOf } from '../harness/gateway-process.ts'
+import { operationNamed, providersOf, writesTo } from '../harness/operations.ts'
+import { until } from '../harness/waiting.ts'
+import { makeWorkerHome } from '../harness/worker-home.ts'
 
 let sandbox: Sandbox
 beforeAll(async () => {

@@ -4,10 +4,8 @@ import Database from 'better-sqlite3'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, inject, test } from 'vitest'
 import journal from '../../migrations/meta/_journal.json' with { type: 'json' }
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { answered, newTrace, type Reply, request, send } from './clients.ts'
-import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
-import { report, tally } from './figures.ts'
+import { answered, newTrace, type Reply, request, send } from '../harness/clients.ts'
+import { report, tally } from '../harness/figures.ts'
 import {
   appliedBy,
   clearFaults,
@@ -16,11 +14,13 @@ import {
   type OperationName,
   type Providers,
   providersOf,
-} from './operations.ts'
+} from '../harness/operations.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { until } from '../harness/waiting.ts'
+import { buildWorker, copyProject } from '../harness/worker-bundle.ts'
+import { makeWorkerHome, type WorkerHome } from '../harness/worker-home.ts'
+import { auditIn, brokenLinks, contradicted, storiesOf } from './comparison.ts'
 import { campaignMs, full } from './scale.ts'
-import { until } from './waiting.ts'
-import { buildWorker, copyProject } from './worker-bundle.ts'
-import { makeWorkerHome, type WorkerHome } from './worker-home.ts'
 
 // What only workerd can show. That it loses nothing in crashes and hang-ups stands beside Node's in their own suites.
 

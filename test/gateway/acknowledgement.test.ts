@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   eventsOf,
@@ -11,8 +11,8 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // Providers that answer with success and do something else.
 

@@ -1,6 +1,6 @@
 import { reconfigure, runtime, useGateway } from '#gateway'
 import { describe, expect, inject, test } from 'vitest'
-import { configuration, keys } from '../configuration.ts'
+import { configuration, keys } from '../harness/configuration.ts'
 import {
   type Answer,
   call,
@@ -12,8 +12,8 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

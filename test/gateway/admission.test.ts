@@ -1,7 +1,7 @@
 import { gatewayFetch, useGateway } from '#gateway'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { openLog } from '../../src/log.ts'
-import { keys } from '../configuration.ts'
+import { openLog } from '../../src/lib/log.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type DocumentedOperation,
   type DocumentedRequest,
@@ -9,7 +9,7 @@ import {
   operationsIn,
   requestsOf,
   type Target,
-} from '../documented-requests.ts'
+} from '../harness/documented-requests.ts'
 import {
   type Answer,
   call,
@@ -20,9 +20,9 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
-import { type Forge, openForge, unknownArrivals } from '../unknown-arrivals.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
+import { type Forge, openForge, unknownArrivals } from '../harness/unknown-arrivals.ts'
 
 // Every operation that is not public × every bad way of coming in. The operations are those of /openapi.json.
 

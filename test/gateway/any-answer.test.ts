@@ -1,8 +1,8 @@
 import { useGateway } from '#gateway'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { eventsOf, mintCommerceLayer, providers, put } from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { eventsOf, mintCommerceLayer, providers, put } from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // Whatever a provider answers to a write and to the reads after it, and whatever it really does.
 

@@ -1,7 +1,7 @@
 import { useGateway } from '#gateway'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { sha256 } from '../configuration.ts'
+import { sha256 } from '../harness/configuration.ts'
 import {
   type Answer,
   call,
@@ -12,8 +12,8 @@ import {
   mintCommerceLayer,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // Any changes of one resource, in any order and with any end, resumed under their keys and settled by hand.
 

@@ -1,8 +1,8 @@
 import { runtime, useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { GENESIS, hashOf } from '../../src/ledger/event.ts'
-import { keys } from '../configuration.ts'
-import { differences } from '../differences.ts'
+import { keys } from '../harness/configuration.ts'
+import { differences } from '../harness/differences.ts'
 import {
   call,
   eventsOf,
@@ -12,8 +12,8 @@ import {
   mintCommerceLayer,
   mintDiscue,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -8,8 +8,8 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

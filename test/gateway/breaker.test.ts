@@ -1,7 +1,7 @@
-import { useGateway } from '#gateway'
 import { setTimeout as pause } from 'node:timers/promises'
+import { useGateway } from '#gateway'
 import { expect, test } from 'vitest'
-import { eventsOf, mintDiscue, providers, put } from '../gateway-calls.ts'
+import { eventsOf, mintDiscue, providers, put } from '../harness/gateway-calls.ts'
 
 useGateway()
 

@@ -1,9 +1,9 @@
 import { reconfigure, runtime, useGateway } from '#gateway'
 import { describe, expect, inject, test } from 'vitest'
-import { readRange } from '../../src/client-address.ts'
-import { configuration } from '../configuration.ts'
-import { eventsOf, mintDiscue, put } from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { readRange } from '../../src/lib/client-address.ts'
+import { configuration } from '../harness/configuration.ts'
+import { eventsOf, mintDiscue, put } from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { afterEach, expect, test, vi } from 'vitest'
-import { call, eventsOf, mintDiscue, providers, put } from '../gateway-calls.ts'
+import { call, eventsOf, mintDiscue, providers, put } from '../harness/gateway-calls.ts'
 
 useGateway()
 

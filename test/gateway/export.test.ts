@@ -1,10 +1,10 @@
 import { useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { Caller } from '../../src/auth.ts'
-import type { CallerContext } from '../../src/operation.ts'
-import type { Log } from '../../src/log.ts'
-import { historyExport } from '../../src/routes/export.ts'
-import { keys } from '../configuration.ts'
+import type { Caller } from '../../src/access/auth.ts'
+import { historyExport } from '../../src/http/lists/export.ts'
+import type { CallerContext } from '../../src/http/operation.ts'
+import type { Log } from '../../src/lib/log.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   type CallOptions,
@@ -13,8 +13,8 @@ import {
   mintApinizer,
   mintDiscue,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

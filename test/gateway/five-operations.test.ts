@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { sha256 } from '../configuration.ts'
+import { sha256 } from '../harness/configuration.ts'
 import {
   eventsOf,
   get,
@@ -9,7 +9,7 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
+} from '../harness/gateway-calls.ts'
 
 useGateway()
 

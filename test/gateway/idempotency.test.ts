@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   eventsOf,
@@ -11,7 +11,7 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
+} from '../harness/gateway-calls.ts'
 
 useGateway()
 

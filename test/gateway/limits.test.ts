@@ -1,8 +1,8 @@
 import { runtime, useGateway } from '#gateway'
 import { beforeAll, describe, expect, inject, test } from 'vitest'
-import { limits } from '../configuration.ts'
-import { eventsOf, freshId, mintDiscue, providers, put } from '../gateway-calls.ts'
-import { controlOf, type Control } from '../sandbox-calls.ts'
+import { limits } from '../harness/configuration.ts'
+import { eventsOf, freshId, mintDiscue, providers, put } from '../harness/gateway-calls.ts'
+import { controlOf, type Control } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { expect, test } from 'vitest'
-import { call, eventsOf, freshId, get, mintApinizer, providers, put } from '../gateway-calls.ts'
+import { call, eventsOf, freshId, get, mintApinizer, providers, put } from '../harness/gateway-calls.ts'
 
 // At Apinizer one user has an id in its project and another in the project `admin`: it is one resource, with one writer.
 

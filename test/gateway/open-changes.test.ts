@@ -11,8 +11,8 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // A change that nobody knows the end of stays in sight until it is settled, whatever comes after it.
 

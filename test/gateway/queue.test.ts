@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { Deadline } from '../../src/deadline.ts'
-import { ResourceQueue } from '../../src/queue.ts'
+import { ResourceQueue } from '../../src/change/queue.ts'
+import { Deadline } from '../../src/lib/deadline.ts'
 
 const patient = () => new Deadline(60_000)
 

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test, vi } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   call,
@@ -10,8 +10,8 @@ import {
   mintCommerceLayer,
   mintDiscue,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -1,7 +1,7 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { eventsOf, get, mintCommerceLayer, providers, put } from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { eventsOf, get, mintCommerceLayer, providers, put } from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   freshId,
@@ -9,7 +9,7 @@ import {
   mintCommerceLayer,
   providers,
   put,
-} from '../gateway-calls.ts'
+} from '../harness/gateway-calls.ts'
 
 // Whoever may only read, or only plan, never keeps anybody from changing something.
 

@@ -10,10 +10,10 @@ import {
   SignJWT,
 } from 'jose'
 import { afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest'
-import { keys as apiKeys } from '../configuration.ts'
-import { differences } from '../differences.ts'
-import { type Answer, eventsOf, freshId, get, mintApinizer, put } from '../gateway-calls.ts'
-import type { IssuerState } from '../token-issuer.ts'
+import { keys as apiKeys } from '../harness/configuration.ts'
+import { differences } from '../harness/differences.ts'
+import { type Answer, eventsOf, freshId, get, mintApinizer, put } from '../harness/gateway-calls.ts'
+import type { IssuerState } from '../harness/token-issuer.ts'
 
 useGateway()
 

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   type Answer,
   eventsOf,
@@ -10,8 +10,8 @@ import {
   mintCommerceLayer,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // What a provider tells of fields and of resources that nobody asked for decides nothing; and what is sent back to it is sent as it was
 // spelled. Its answers are rewritten as text, because no emulator would write them by itself.

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   call,
   eventsOf,
@@ -10,8 +10,8 @@ import {
   mintCommerceLayer,
   providers,
   put,
-} from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // A caller that may plan or write a field and not read it learns nothing of its value, whatever it asks for.
 

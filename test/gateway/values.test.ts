@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { describe, expect, test } from 'vitest'
-import { eventsOf, mintApinizer, mintCommerceLayer, providers, put } from '../gateway-calls.ts'
+import { eventsOf, mintApinizer, mintCommerceLayer, providers, put } from '../harness/gateway-calls.ts'
 
 useGateway()
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import type { JsonObject } from '../../src/json.ts'
 import type { AuditEvent } from '../../src/ledger/event.ts'
 import type { Entry, EventDraft } from '../../src/ledger/types.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const applied = (values: object, secretChanged: boolean): Pick<Entry, 'applied'> => ({

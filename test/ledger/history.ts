@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import type { Outcome } from '../../src/enums.ts'
 import type { AuditEvent } from '../../src/ledger/event.ts'
 import type { ChangeFilter, ChangeRecord, EventFilter } from '../../src/ledger/types.ts'
+import type { Outcome } from '../../src/model/enums.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 /** Changes of three connections, by two callers, with three outcomes, over several milliseconds. */

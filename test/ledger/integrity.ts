@@ -1,7 +1,7 @@
 import { type SQL, sql } from 'drizzle-orm'
 import { describe, expect, test, vi } from 'vitest'
 import { inspect, TRIGGERS } from '../../src/ledger/integrity.ts'
-import { silent } from '../silent-log.ts'
+import { silent } from '../harness/silent-log.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const triggersOf = ({ db }: Subject): Record<string, string> =>

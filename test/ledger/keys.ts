@@ -1,11 +1,11 @@
 import { eq, sql } from 'drizzle-orm'
 import { describe, expect, test } from 'vitest'
-import { deriveAuditKeys } from '../../src/audit-keys.ts'
-import type { Outcome } from '../../src/enums.ts'
 import type { AuditEvent } from '../../src/ledger/event.ts'
 import { registerAuditKey } from '../../src/ledger/ledger.ts'
 import { idempotency } from '../../src/ledger/schema.ts'
 import { type KeyScope } from '../../src/ledger/types.ts'
+import { deriveAuditKeys } from '../../src/lib/keyed-digests.ts'
+import type { Outcome } from '../../src/model/enums.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const DAY = 24 * 60 * 60 * 1000

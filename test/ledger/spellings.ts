@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm'
 import { expect, test } from 'vitest'
-import { encodePart } from '../../src/resource-id.ts'
 import migration from '../../migrations/0006_plain-ids.sql?raw'
+import { encodePart } from '../../src/model/resource-id.ts'
 import { draftOf, type OnLedger } from './subject.ts'
 
 /** Parts with all that was escaped until ids became plain text. */

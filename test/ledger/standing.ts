@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { ChangeState, Outcome } from '../../src/enums.ts'
 import type { EventDraft } from '../../src/ledger/types.ts'
+import type { ChangeState, Outcome } from '../../src/model/enums.ts'
 import type { OnLedger, Subject } from './subject.ts'
 
 const states = [

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { sql } from 'drizzle-orm'
 import { v7 as uuidv7 } from 'uuid'
 import { expect } from 'vitest'
-import { type Outcome } from '../../src/enums.ts'
 import { type AuditEvent, GENESIS, hashOf } from '../../src/ledger/event.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import type { ChangeRecord, Commit, Db, Entry, EventDraft, Ledger } from '../../src/ledger/types.ts'
+import { type Outcome } from '../../src/model/enums.ts'
 
 /** A migrated database of one of the drivers. */
 export interface LedgerDatabase {

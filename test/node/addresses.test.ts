@@ -2,9 +2,9 @@ import { createServer } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { describe, expect, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import { isPrivateHost, mayReach } from '../../src/address-guard.ts'
-import { readConfig } from '../../src/config.ts'
-import { Secret } from '../../src/secret.ts'
+import { readConfig } from '../../src/config/read.ts'
+import { isPrivateHost, mayReach } from '../../src/lib/address-guard.ts'
+import { Secret } from '../../src/lib/secret.ts'
 import { listen, outgoing, resolver, startProvider, startSender } from './loopback.ts'
 
 /** Every range that is not the public Internet, by its first and last address or by one that is known. */

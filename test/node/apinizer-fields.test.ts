@@ -2,12 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { useGateway } from '#gateway'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { JsonObject } from '../../src/json.ts'
-import { type Capability, toInstant } from '../../src/model.ts'
+import type { JsonObject } from '../../src/lib/json.ts'
+import { type Capability, toInstant } from '../../src/model/fields.ts'
 import { valuesOf } from '../adapters/values.ts'
-import { sha256 } from '../configuration.ts'
-import { eventsOf, providers, put } from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { sha256 } from '../harness/configuration.ts'
+import { eventsOf, providers, put } from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 useGateway()
 

@@ -1,9 +1,9 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { Semaphore } from 'async-mutex'
 import { expect, test } from 'vitest'
-import { boundSend } from '../../src/bounded-send.ts'
-import { Deadline } from '../../src/deadline.ts'
-import type { Send } from '../../src/upstream.ts'
+import { Deadline } from '../../src/lib/deadline.ts'
+import { boundSend } from '../../src/upstream/concurrency-gate.ts'
+import type { Send } from '../../src/upstream/send.ts'
 
 const request = {
   method: 'PUT',

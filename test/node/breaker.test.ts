@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { createBreaker } from '../../src/breaker.ts'
-import { openLog } from '../../src/log.ts'
-import type { Answer, OutgoingRequest } from '../../src/upstream.ts'
+import { openLog } from '../../src/lib/log.ts'
+import { createBreaker } from '../../src/upstream/breaker-gate.ts'
+import type { Answer, OutgoingRequest } from '../../src/upstream/send.ts'
 
 // The clock is given: time passes only where a test says so.
 beforeEach(() => {

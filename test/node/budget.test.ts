@@ -1,10 +1,10 @@
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Allowance } from '../../src/adapter.ts'
-import { Budget, type Turn } from '../../src/budget.ts'
-import { Deadline } from '../../src/deadline.ts'
-import type { Pace } from '../../src/pace.ts'
-import { SlidingWindow } from '../../src/sliding-window.ts'
+import { Deadline } from '../../src/lib/deadline.ts'
+import type { Allowance } from '../../src/model/adapter.ts'
+import { Budget, type Turn } from '../../src/upstream/budget.ts'
+import type { Pace } from '../../src/upstream/rate-headers.ts'
+import { SlidingWindow } from '../../src/upstream/sliding-window.ts'
 
 // The clock is given: time passes only where a test says so, and timers go off with it.
 beforeEach(() => {

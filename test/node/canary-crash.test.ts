@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { type Disguise, disguise } from '../canary-disguise.ts'
-import { canaryText, canaryToken, searchFor } from '../canary-search.ts'
-import { configuration, environment, keys, sha256 } from '../configuration.ts'
-import { controlOf, type Json } from '../sandbox-calls.ts'
+import { type Disguise, disguise } from '../harness/canary-disguise.ts'
+import { canaryText, canaryToken, searchFor } from '../harness/canary-search.ts'
+import { configuration, environment, keys, sha256 } from '../harness/configuration.ts'
+import { controlOf, type Json } from '../harness/sandbox-calls.ts'
 
 // A gateway ends, in every way that a process can, while secrets are on their way; what it leaves behind tells none.
 // Dumps of its memory (a core, a heap snapshot) hold everything and are nobody's to read.

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import Database from 'better-sqlite3'
 import { describe, expect, test } from 'vitest'
-import { canaryText, canaryToken, forms, PIECE, searchFor } from '../canary-search.ts'
+import { canaryText, canaryToken, forms, PIECE, searchFor } from '../harness/canary-search.ts'
 
 // The search for canaries is itself put to the test: what is planted is written by other means than what is looked for.
 

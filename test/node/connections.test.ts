@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
-import { createGatewayServer, type Patience } from '../../src/node-server.ts'
-import { MAX_BODY } from '../../src/request-body.ts'
-import { configuration, keys } from '../configuration.ts'
-import { startTestGateway, type TestGateway } from '../gateway.node.ts'
+import { MAX_BODY } from '../../src/http/request-body.ts'
+import { createGatewayServer, type Patience } from '../../src/node/server.ts'
+import { configuration, keys } from '../harness/configuration.ts'
+import { startTestGateway, type TestGateway } from '../harness/gateway.node.ts'
 
 // What a client can do to a connection that no HTTP library would: everything here goes over bare sockets.
 let gateway: TestGateway

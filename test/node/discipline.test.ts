@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { at, configuration, keys } from '../configuration.ts'
-import { startTestGateway } from '../gateway.node.ts'
-import { type Control, controlOf, type Json } from '../sandbox-calls.ts'
+import { at, configuration, keys } from '../harness/configuration.ts'
+import { startTestGateway } from '../harness/gateway.node.ts'
+import { type Control, controlOf, type Json } from '../harness/sandbox-calls.ts'
 
 let sandbox: Sandbox
 let provider: Control

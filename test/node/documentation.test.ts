@@ -1,13 +1,20 @@
 import { gatewayFetch, useGateway } from '#gateway'
-import { Validator } from '@seriousme/openapi-schema-validator'
 import type { BrowserContext, Page } from 'playwright-core'
+import { Validator } from '@seriousme/openapi-schema-validator'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { problemResponse } from '../../src/operation.ts'
-import { type ProblemSlug, problems } from '../../src/problems.ts'
-import { keys } from '../configuration.ts'
-import { call, mintApinizer, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { problemResponse } from '../../src/http/operation.ts'
+import { type ProblemSlug, problems } from '../../src/model/problems.ts'
+import { keys } from '../harness/configuration.ts'
+import {
+  call,
+  mintApinizer,
+  mintCommerceLayer,
+  mintDiscue,
+  providers,
+  put,
+} from '../harness/gateway-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 import { type OpenChromium, openChromium } from './chromium.ts'
 
 useGateway()

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { mergeSlices } from '../../src/history.ts'
+import { mergeSlices } from '../../src/ledger/history.ts'
 
 interface Row {
   id: string

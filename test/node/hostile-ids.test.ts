@@ -1,5 +1,5 @@
-import { configuration } from '../configuration.ts'
-import { startTestGateway } from '../gateway.node.ts'
-import { hostileIds } from '../hostile-ids.ts'
+import { configuration } from '../harness/configuration.ts'
+import { startTestGateway } from '../harness/gateway.node.ts'
+import { hostileIds } from '../harness/hostile-ids.ts'
 
 hostileIds({ start: (urls) => startTestGateway(configuration(urls)), resolvesDots: false })

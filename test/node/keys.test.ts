@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
-import { configuration, keys as usual } from '../configuration.ts'
-import { startTestGateway } from '../gateway.node.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { configuration, keys as usual } from '../harness/configuration.ts'
+import { startTestGateway } from '../harness/gateway.node.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 const TOOL = fileURLToPath(new URL('../../tools/keys.ts', import.meta.url))
 const DAY = 86_400_000

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server as HttpServer } from 'node:http'
 import type { AddressInfo, Server } from 'node:net'
 import { onTestFinished } from 'vitest'
-import { openSender, provesUnsent } from '../../src/node-sender.ts'
-import { createSend, type OutgoingRequest, type Send } from '../../src/upstream.ts'
+import { openSender, provesUnsent } from '../../src/node/sender.ts'
+import { createSend, type OutgoingRequest, type Send } from '../../src/upstream/send.ts'
 
 /** Listens on a free port, on this machine's loopback addresses only, until the test has finished. */
 export async function listen(server: Server, host = '127.0.0.1'): Promise<number> {

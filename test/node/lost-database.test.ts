@@ -1,4 +1,3 @@
-import Database from 'better-sqlite3'
 import {
   copyFileSync,
   mkdtempSync,
@@ -10,13 +9,14 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import Database from 'better-sqlite3'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
-import { type GatewayProcess, type Home, makeHome } from '../faults/gateway-process.ts'
-import { until } from '../faults/waiting.ts'
 import { TRIGGERS } from '../../src/ledger/integrity.ts'
-import { keys } from '../configuration.ts'
-import { controlOf, type Json } from '../sandbox-calls.ts'
 import build from '../../tools/build.ts'
+import { keys } from '../harness/configuration.ts'
+import { type GatewayProcess, type Home, makeHome } from '../harness/gateway-process.ts'
+import { controlOf, type Json } from '../harness/sandbox-calls.ts'
+import { until } from '../harness/waiting.ts'
 
 // What is done to the database's files behind the gateway's back is found within two seconds, and nothing is lost in silence.
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import { paceOf } from '../../src/pace.ts'
+import { paceOf } from '../../src/upstream/rate-headers.ts'
 
 const NOW = Date.parse('2026-11-22T12:00:00Z')
 const adapter = registry['commerce-layer']

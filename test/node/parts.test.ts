@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import { type Ledger } from '../../src/ledger/types.ts'
-import { type NodeDatabase, openDatabase } from '../../src/node-database.ts'
-import { home } from '../home.ts'
+import { type NodeDatabase, openDatabase } from '../../src/node/database.ts'
+import { home } from '../harness/home.ts'
+import { silent } from '../harness/silent-log.ts'
 import { draftOf } from '../ledger/subject.ts'
-import { silent } from '../silent-log.ts'
 
 let folder = ''
 let database: NodeDatabase

@@ -7,10 +7,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import * as schema from '../../src/ledger/schema.ts'
 import type { ChangeFilter, EventFilter, Ledger } from '../../src/ledger/types.ts'
-import { openDatabase } from '../../src/node-database.ts'
-import { home } from '../home.ts'
+import { openDatabase } from '../../src/node/database.ts'
+import { home } from '../harness/home.ts'
+import { silent } from '../harness/silent-log.ts'
 import { draftOf } from '../ledger/subject.ts'
-import { silent } from '../silent-log.ts'
 
 // What SQLite means to do for a list must not grow with the audit: it goes down one index, in the order of the list.
 

@@ -16,8 +16,8 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, inject, test } from 'vitest'
 import { PROGRAM } from '../../tools/build.ts'
-import { AUDIT_KEY, documentOf } from '../faults/gateway-process.ts'
-import { environment } from '../configuration.ts'
+import { environment } from '../harness/configuration.ts'
+import { AUDIT_KEY, documentOf } from '../harness/gateway-process.ts'
 
 // The project as `npm ci --omit=dev` leaves it: without esbuild and without the packages of the reference page.
 const project = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -83,7 +83,7 @@ test('a build of the same sources is what runs', async () => {
   expect(await served()).toBeGreaterThan(1e6)
 })
 
-test.each(['src/app.ts', 'adapters/index.ts', 'package-lock.json'])(
+test.each(['src/http/app.ts', 'adapters/index.ts', 'package-lock.json'])(
   'a build of another %s does not run',
   (file) => {
     mkdirSync(join(home, 'dist'))

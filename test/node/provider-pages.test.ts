@@ -7,11 +7,11 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import { readConfig } from '../../src/config.ts'
-import { problems } from '../../src/problems.ts'
-import { configuration, keys } from '../configuration.ts'
-import { startTestGateway, type TestGateway } from '../gateway.node.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { readConfig } from '../../src/config/read.ts'
+import { problems } from '../../src/model/problems.ts'
+import { configuration, keys } from '../harness/configuration.ts'
+import { startTestGateway, type TestGateway } from '../harness/gateway.node.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // What the pages for operators say is tried: their snippets, their commands, and what they say of refusals.
 

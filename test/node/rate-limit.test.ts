@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { take, type Window } from '../../src/rate-limit.ts'
+import { take, type Window } from '../../src/access/rate-limit.ts'
 
 const limit = fc.record({
   requests: fc.integer({ min: 1, max: 8 }),

@@ -1,4 +1,4 @@
-import { startTestGateway } from '../gateway.node.ts'
-import { requestTargets } from '../request-targets.ts'
+import { startTestGateway } from '../harness/gateway.node.ts'
+import { requestTargets } from '../harness/request-targets.ts'
 
 requestTargets(() => startTestGateway())

@@ -4,8 +4,8 @@ import type { ServerResponse } from 'node:http'
 import { createServer as createTcpServer, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import { describe, expect, test } from 'vitest'
-import { openSender, provesUnsent } from '../../src/node-sender.ts'
-import { Secret } from '../../src/secret.ts'
+import { Secret } from '../../src/lib/secret.ts'
+import { openSender, provesUnsent } from '../../src/node/sender.ts'
 import { listen, outgoing, resolver, startProvider, startSender } from './loopback.ts'
 
 const silentLog = { debug() {}, info() {}, warn() {}, error() {} }

@@ -1,15 +1,20 @@
 import { Semaphore } from 'async-mutex'
 import { afterEach, beforeEach, describe, expect, inject, test, vi } from 'vitest'
 import { registry } from '../../adapters/index.ts'
-import { type Adapter, refusalByStatus, type Registry, type UpstreamResponse } from '../../src/adapter.ts'
-import { boundSend } from '../../src/bounded-send.ts'
-import { type ConnectionConfig } from '../../src/config-document.ts'
-import { readConfig } from '../../src/config.ts'
-import { Deadline } from '../../src/deadline.ts'
-import { createExchange } from '../../src/exchange.ts'
-import { createTokens, type SignIn } from '../../src/token.ts'
-import { type Answer, heldBack, type Send } from '../../src/upstream.ts'
-import { configuration, environment } from '../configuration.ts'
+import { type ConnectionConfig } from '../../src/config/document.ts'
+import { readConfig } from '../../src/config/read.ts'
+import { Deadline } from '../../src/lib/deadline.ts'
+import {
+  type Adapter,
+  refusalByStatus,
+  type Registry,
+  type UpstreamResponse,
+} from '../../src/model/adapter.ts'
+import { boundSend } from '../../src/upstream/concurrency-gate.ts'
+import { createExchange } from '../../src/upstream/exchange.ts'
+import { type Answer, heldBack, type Send } from '../../src/upstream/send.ts'
+import { createTokens, type SignIn } from '../../src/upstream/sign-in.ts'
+import { configuration, environment } from '../harness/configuration.ts'
 
 // The clock is given: time passes only where a test says so.
 beforeEach(() => {

@@ -9,8 +9,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { PROGRAM } from '../../tools/build.ts'
-import { configuration, environment, keys } from '../configuration.ts'
-import { controlOf, type Json } from '../sandbox-calls.ts'
+import { configuration, environment, keys } from '../harness/configuration.ts'
+import { controlOf, type Json } from '../harness/sandbox-calls.ts'
 
 const entry = (path: string): string => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 

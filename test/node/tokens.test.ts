@@ -1,7 +1,7 @@
 import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
-import { configuration } from '../configuration.ts'
-import { startTestGateway, type TestGateway } from '../gateway.node.ts'
+import { configuration } from '../harness/configuration.ts'
+import { startTestGateway, type TestGateway } from '../harness/gateway.node.ts'
 
 // Issuers of its own: other files tell theirs what to publish at the same time.
 const ISSUERS = `${inject('issuers')}/log`

@@ -4,6 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest'
 import { z } from 'zod'
 import { registry as providers } from '../../adapters/index.ts'
+import { readConfig } from '../../src/config/read.ts'
+import { Secret } from '../../src/lib/secret.ts'
 import {
   type Adapter,
   parsed,
@@ -12,14 +14,12 @@ import {
   refused,
   type Registry,
   type UpstreamResponse,
-} from '../../src/adapter.ts'
-import { readConfig } from '../../src/config.ts'
-import type { Values } from '../../src/model.ts'
-import { Secret } from '../../src/secret.ts'
+} from '../../src/model/adapter.ts'
+import type { Values } from '../../src/model/fields.ts'
 import { adapterContract, type Samples } from '../adapters/contract.ts'
-import { configuration, environment, keys } from '../configuration.ts'
-import { startTestGateway, type TestGateway } from '../gateway.node.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { configuration, environment, keys } from '../harness/configuration.ts'
+import { startTestGateway, type TestGateway } from '../harness/gateway.node.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 // What it takes to add a provider, all of it in this file: its adapter, its line in the registry, its golden cases.
 

@@ -1,5 +1,5 @@
 import * as fc from 'fast-check'
-import { keys } from '../configuration.ts'
+import { keys } from '../harness/configuration.ts'
 import type { Draft, Members } from './draft.ts'
 
 /** Ways in which a request goes wrong, by name. Each is drawn whole, so that a failure can be told and repeated. */

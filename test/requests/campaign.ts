@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import type { Sandbox } from '../../sandbox/server.ts'
-import { controlOf, type Json } from '../sandbox-calls.ts'
+import { controlOf, type Json } from '../harness/sandbox-calls.ts'
 import { anyBreak } from './breakage.ts'
 import { describeGateway } from './description.ts'
 import { bytesOf, type Draft } from './draft.ts'

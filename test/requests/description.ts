@@ -1,6 +1,6 @@
-import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
-import type { Json } from '../sandbox-calls.ts'
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
+import type { Json } from '../harness/sandbox-calls.ts'
 
 /** One operation as the OpenAPI document describes it. */
 export interface Described {

@@ -1,4 +1,4 @@
-import type { Json } from '../sandbox-calls.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 import type { Described, Description } from './description.ts'
 import type { Draft } from './draft.ts'
 import type { Reply } from './line.ts'

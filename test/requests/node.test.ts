@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import { type GatewayProcess, type Home, makeHome } from '../faults/gateway-process.ts'
+import { type GatewayProcess, type Home, makeHome } from '../harness/gateway-process.ts'
 import { campaign, type Figures, USUAL } from './campaign.ts'
 import { full, scale, WHOLE } from './scale.ts'
 

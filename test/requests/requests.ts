@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
-import { keys } from '../configuration.ts'
-import type { Json } from '../sandbox-calls.ts'
+import { keys } from '../harness/configuration.ts'
+import type { Json } from '../harness/sandbox-calls.ts'
 import type { Described, Description } from './description.ts'
 import type { Draft, Members } from './draft.ts'
 

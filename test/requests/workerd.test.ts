@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { type Sandbox, startSandbox } from '../../sandbox/server.ts'
-import type { Running } from '../faults/gateway-process.ts'
-import { makeWorkerHome, type WorkerHome } from '../faults/worker-home.ts'
+import type { Running } from '../harness/gateway-process.ts'
+import { makeWorkerHome, type WorkerHome } from '../harness/worker-home.ts'
 import { campaign, USUAL } from './campaign.ts'
 import { full, scale } from './scale.ts'
 

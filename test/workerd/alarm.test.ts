@@ -1,8 +1,8 @@
 import { abortAllDurableObjects, runDurableObjectAlarm, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { describe, expect, test } from 'vitest'
-import { keys } from '../configuration.ts'
-import { call, mintCommerceLayer, mintDiscue, providers, put } from '../gateway-calls.ts'
+import { keys } from '../harness/configuration.ts'
+import { call, mintCommerceLayer, mintDiscue, providers, put } from '../harness/gateway-calls.ts'
 
 /** How far ahead an alarm is set, and how long a provider takes that a test does not wait for. Milliseconds. */
 const RECOVER_EVERY = 5000

@@ -1,6 +1,6 @@
 import { abortAllDurableObjects } from 'cloudflare:test'
 import { expect, test } from 'vitest'
-import { mintDiscue, put } from '../gateway-calls.ts'
+import { mintDiscue, put } from '../harness/gateway-calls.ts'
 
 const change = async () => {
   const key = await mintDiscue()

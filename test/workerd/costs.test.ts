@@ -4,13 +4,13 @@ import { env } from 'cloudflare:workers'
 import { drizzle } from 'drizzle-orm/durable-sqlite'
 import { v7 as uuidv7 } from 'uuid'
 import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { Kind } from '../../src/enums.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import * as schema from '../../src/ledger/schema.ts'
-import type { Env } from '../../src/worker-environment.ts'
+import type { Kind } from '../../src/model/enums.ts'
 import worker, { Connection } from '../../src/worker.ts'
-import { keys } from '../configuration.ts'
-import { freshId, mintApinizer, mintCommerceLayer, mintDiscue, providers } from '../gateway-calls.ts'
+import type { Env } from '../../src/worker/environment.ts'
+import { keys } from '../harness/configuration.ts'
+import { freshId, mintApinizer, mintCommerceLayer, mintDiscue, providers } from '../harness/gateway-calls.ts'
 
 afterEach(() => vi.restoreAllMocks())
 

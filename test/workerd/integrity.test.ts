@@ -3,7 +3,7 @@ import { abortAllDurableObjects, runInDurableObject } from 'cloudflare:test'
 import { env } from 'cloudflare:workers'
 import { expect, test } from 'vitest'
 import { TRIGGERS } from '../../src/ledger/integrity.ts'
-import { eventsOf, get, mintDiscue, providers, put } from '../gateway-calls.ts'
+import { eventsOf, get, mintDiscue, providers, put } from '../harness/gateway-calls.ts'
 
 useGateway()
 

@@ -1,8 +1,8 @@
-// What the tests, and vitest's plugin, use of the Workers runtime beyond src/worker-runtime.d.ts.
+// What the tests, and vitest's plugin, use of the Workers runtime beyond src/worker/runtime.d.ts.
 declare module 'cloudflare:workers' {
   /** The entry's own exports, as another Worker would reach them. */
   export const exports: { default: { fetch(request: Request): Promise<Response> } }
-  export const env: import('../../src/worker-environment.ts').Env
+  export const env: import('../../src/worker/environment.ts').Env
 }
 
 declare module 'cloudflare:test' {

@@ -7,13 +7,13 @@ import { v7 as uuidv7 } from 'uuid'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import toPlainIds from '../../migrations/0006_plain-ids.sql?raw'
 import migrations from '../../migrations/migrations.js'
-import { deriveAuditKeys } from '../../src/audit-keys.ts'
 import { openLedger } from '../../src/ledger/ledger.ts'
 import * as schema from '../../src/ledger/schema.ts'
-import { Secret } from '../../src/secret.ts'
-import type { ConnectionObject } from '../../src/worker-object.ts'
+import { deriveAuditKeys } from '../../src/lib/keyed-digests.ts'
+import { Secret } from '../../src/lib/secret.ts'
 import worker from '../../src/worker.ts'
-import { keys } from '../configuration.ts'
+import type { ConnectionObject } from '../../src/worker/object.ts'
+import { keys } from '../harness/configuration.ts'
 import {
   eventsOf,
   get,
@@ -22,7 +22,7 @@ import {
   mintDiscue,
   providers,
   put,
-} from '../gateway-calls.ts'
+} from '../harness/gateway-calls.ts'
 import { draftOf } from '../ledger/subject.ts'
 
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

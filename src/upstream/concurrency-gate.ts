@@ -1,0 +1,54 @@
+import type { Semaphore } from 'async-mutex'
+import type { Deadline } from '../lib/deadline.ts'
+import { type Answer, heldBack, type OutgoingRequest, type Send } from './send.ts'
+
+/** Sends a request when its turn comes, if that is in time. */
+export type SendInTurn = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
+
+/** The part of the time that is left that may be spent on waiting: what is sent late must still have time to be answered. */
+const WAITING_SHARE = 0.5
+
+/** An attempt may use this much of the time that is left, so that a silent provider leaves some to find out what happened. */
+const ATTEMPT_SHARE = 0.6
+
+/** Requests that may wait. */
+const WAITING = 256
+
+const NO_SLOT = heldBack(
+  'upstream-unavailable',
+  1000,
+  true,
+  'too many requests to the provider are under way',
+)
+
+/** Takes a place of each, in their order; gives what gives them back. */
+async function acquireAll(slots: readonly Semaphore[]): Promise<() => void> {
+  const held: (() => void)[] = []
+  for (const one of slots) held.push((await one.acquire())[1])
+  return () => held.forEach((release) => release())
+}
+
+/**
+ * At most as many requests under way as there are slots of each of these; the others wait here. A runtime that runs out of connections
+ * makes a request wait where nobody can tell whether it was sent; one that waited here in vain was not.
+ */
+export function boundSend(send: Send, ...slots: readonly Semaphore[]): SendInTurn {
+  let waiting = 0
+  return async (request, deadline) => {
+    if (waiting >= WAITING) return NO_SLOT
+    const patience = deadline.part(WAITING_SHARE)
+    const slot = acquireAll(slots)
+    waiting += 1
+    const release = await patience.within(slot)
+    waiting -= 1
+    if (!release || patience.remainingMs() === 0) {
+      void slot.then((late) => late())
+      return NO_SLOT
+    }
+    try {
+      return await send({ ...request, timeoutMs: deadline.remainingMs() * ATTEMPT_SHARE })
+    } finally {
+      release()
+    }
+  }
+}
