@@ -7,13 +7,10 @@ import {
   type Body,
   type Current,
   type Deployment,
-  type Refusal,
   type UpstreamResponse,
   numeric,
-  parsed,
-  refusalByStatus,
-  refused,
 } from '../src/model/adapter.ts'
+import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
 import { type AnyValues, isPlain, toInstant, type Values } from '../src/model/fields.ts'
 import { Secret } from '../src/lib/secret.ts'

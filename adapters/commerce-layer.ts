@@ -6,14 +6,11 @@ import {
   type Body,
   type Current,
   type KindSpec,
-  type Refusal,
   type Ref,
   type UpstreamResponse,
   numeric,
-  parsed,
-  refusalByStatus,
-  refused,
 } from '../src/model/adapter.ts'
+import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
 import {
   type AnyCapabilities,

@@ -1,7 +1,8 @@
 // Odd: an API client can be renamed and never read back, and a few bad keys lock the good one out as well.
 // https://docs.discue.io/api-reference/organizations/update-an-api-client.html
 import { z } from 'zod'
-import { type Adapter, parsed, refusalByStatus, refused } from '../src/model/adapter.ts'
+import { type Adapter } from '../src/model/adapter.ts'
+import { parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { isUsable } from '../src/model/unreadable.ts'
 
 const text = z.string().refine(isUsable)

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, randomInt } from 'node:crypto'
-import { authenticator } from '../src/access/auth.ts'
+import { authenticator } from '../src/access/authenticate.ts'
 import type { Bench } from './figure.ts'
 
 /** Samples of the two classes together. */

@@ -11,7 +11,7 @@ import { Deadline } from './lib/deadline.ts'
 import type { Log } from './lib/log.ts'
 import { refuse } from './model/problems.ts'
 import { GATEWAY } from './model/resource-id.ts'
-import { type Env, perEnvironment, surroundingsOf } from './worker/environment.ts'
+import { type Env, perEnvironment, environmentOf } from './worker/environment.ts'
 import { workerHistory } from './worker/history.ts'
 import { MISCONFIGURED, objectOf } from './worker/object.ts'
 import { workerSend } from './worker/send.ts'
@@ -157,7 +157,7 @@ async function drain(body: ReadableStream<Uint8Array>): Promise<void> {
 }
 
 const appOf = perEnvironment((env) => {
-  const { log, settings } = surroundingsOf(env)
+  const { log, settings } = environmentOf(env)
   if (settings) return createApp(partsOf(env, log, settings.config))
   const readiness = async () => [MISCONFIGURED.detail]
   return createApp({ ...partsOf(env, log, NOTHING), readiness, closed: MISCONFIGURED })
@@ -180,7 +180,7 @@ function toRoute(request: Request, log: Log): Request | Response {
 
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    const routed = toRoute(request, surroundingsOf(env).log)
+    const routed = toRoute(request, environmentOf(env).log)
     const isRefused = routed instanceof Response
     const { body } = isRefused ? request : routed
     const address = request.headers.get('cf-connecting-ip')

@@ -5,7 +5,7 @@ import type { Exchange } from '../upstream/exchange.ts'
 import { readBack } from './read-back.ts'
 import {
   comparable,
-  type Finding,
+  type WriteResult,
   hasSecret,
   notTakenProblem,
   type Standing,
@@ -27,9 +27,9 @@ interface Evidence {
 }
 
 const isContradicted = ({ answer, read }: Evidence): boolean =>
-  answer === 'other' || (answer === 'untold' && read === 'other')
+  answer === 'other' || (answer === 'absent' && read === 'other')
 /** The read comes later than the answer, and so knows better. */
-const isInForce = ({ answer, read }: Evidence): boolean => (read === 'untold' ? answer : read) === 'taken'
+const isInForce = ({ answer, read }: Evidence): boolean => (read === 'absent' ? answer : read) === 'taken'
 
 /** What all asked fields together have come to. */
 type Judgement = 'taken' | 'some' | 'none' | 'unclear'
@@ -50,9 +50,9 @@ function judge(evidence: readonly Evidence[]): Judgement {
 export async function acknowledge<K extends Kind>(
   write: Write<K>,
   exchange: Exchange,
-  finding: Finding,
+  finding: WriteResult,
   least: 'unknown' | 'partial' | undefined,
-): Promise<Finding> {
+): Promise<WriteResult> {
   const { kind, spec, desired, deadline, verifies } = write
   const answer = finding.values
   const names = comparable(desired)
@@ -60,12 +60,12 @@ export async function acknowledge<K extends Kind>(
   const told = standings(answer)
   const evidenceOf = (read: AnyValues | undefined): Evidence[] => {
     const seen = standings(read)
-    return names.map((name) => ({ name, answer: told[name] ?? 'untold', read: seen[name] ?? 'untold' }))
+    return names.map((name) => ({ name, answer: told[name] ?? 'absent', read: seen[name] ?? 'absent' }))
   }
 
   let evidence = evidenceOf(undefined)
   let judgement = judge(evidence)
-  const isSilent = evidence.some(({ answer }) => answer === 'untold')
+  const isSilent = evidence.some(({ answer }) => answer === 'absent')
   if (judgement === 'taken' && !(isSilent && spec.read && verifies)) {
     return { ...finding, ...toldOtherwise(kind, desired, answer), ...(isSilent && { verified: false }) }
   }

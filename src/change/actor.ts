@@ -9,8 +9,8 @@ import type { AnyValues } from '../model/fields.ts'
 import { ok, type Result } from '../model/problems.ts'
 import { createBreaker } from '../upstream/breaker-gate.ts'
 import { LOOKUP_SHARE } from '../upstream/budget.ts'
-import { type BudgetOf, sendWithin } from '../upstream/budgets.ts'
-import { boundSend } from '../upstream/concurrency-gate.ts'
+import { type BudgetOf, limitRate } from '../upstream/budgets.ts'
+import { limitConcurrency } from '../upstream/concurrency-gate.ts'
 import { createExchange, type Exchange } from '../upstream/exchange.ts'
 import type { Send } from '../upstream/send.ts'
 import { createTokens } from '../upstream/sign-in.ts'
@@ -121,15 +121,15 @@ function createExchanges(
   const slots = new Semaphore(requestsAtOnce)
   const budgetOf = budgets(connection)
   budgetOf('writes').restore(recentlySent(connection, ledger))
-  const toTokens = sendWithin(() => budgetOf('tokens'), throttle, boundSend(send, slots))
+  const toTokens = limitRate(() => budgetOf('tokens'), throttle, limitConcurrency(send, slots))
   const tokens = createTokens(connection, toTokens)
 
   const along = (of: 'changes' | 'lookups', ...slotsOf: Semaphore[]): Exchange => {
     const breaker = createBreaker(connection.name, of, log)
-    const toApi = sendWithin(
+    const toApi = limitRate(
       (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
       throttle,
-      boundSend(breaker.guard(send), ...slotsOf),
+      limitConcurrency(breaker.guard(send), ...slotsOf),
       of === 'lookups',
     )
     return createExchange(

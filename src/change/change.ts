@@ -10,6 +10,7 @@ import { ok, type Problem, refuse, type Result } from '../model/problems.ts'
 import { hideChanges, withoutEchoes } from '../model/redaction.ts'
 import { buildUrl, pathOf } from '../upstream/send.ts'
 import { type Conclusion, conclude, type Basis } from './conclusion.ts'
+import { etagOf } from './etag.ts'
 import {
   answerOvertaken,
   consultKey,
@@ -21,12 +22,11 @@ import {
 } from './idempotency.ts'
 import { merge, readBody, withFingerprints } from './merge.ts'
 import { intentOf, settleProven } from './open-changes.ts'
-import { carryOut } from './perform-write.ts'
-import { readBack, toProblem } from './read-back.ts'
+import { performWrite } from './perform-write.ts'
+import { readBack } from './read-back.ts'
 import {
   type ChangeReply,
   concealed,
-  etagOf,
   planFor,
   type Planned,
   problemFor,
@@ -34,8 +34,9 @@ import {
   view,
   visible,
 } from './reply.ts'
-import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools, ResourceRequest } from './types.ts'
-import { type Finding, isBlind } from './write.ts'
+import { toProblem } from './retry.ts'
+import type { ParsedChange, ChangeAnswer, ChangeRequest, ChangeTools, ResourceRequest } from './types.ts'
+import { type WriteResult, isBlind } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
 type Resumed = NonNullable<KnownKey['resume']>
@@ -53,7 +54,7 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   if (tools.connection.requireIfMatch && !request.ifMatch) {
     return refuse('precondition-required', 'this connection takes changes only with If-Match')
   }
-  const asked: Asked = {
+  const asked: ParsedChange = {
     ...request,
     spec,
     ref,
@@ -76,7 +77,7 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
     if (known?.answer) return known.answer
     const line = `${request.kind} ${endOfId(tools.adapter, request.kind, request.address.id)}`
     return await tools.queue.run(line, request.actor.caller, asked.deadline, () =>
-      makeInLine(tools, asked, key),
+      runInTurn(tools, asked, key),
     )
   } finally {
     if (key) tools.heldKeys.delete(key.name)
@@ -94,7 +95,7 @@ const MAX_UNSEEN = 128 * 1024
 /** Whether the diff and the resource are longer than what is kept of one change. */
 function isTooLong(
   tools: ChangeTools,
-  { spec, readable, sent }: Asked,
+  { spec, readable, sent }: ParsedChange,
   fields: FieldChanges,
   before: AnyValues = {},
 ): boolean {
@@ -110,9 +111,9 @@ function isTooLong(
 }
 
 /** The rest of the story, as the only writer of the resource. */
-async function makeInLine(
+async function runInTurn(
   tools: ChangeTools,
-  asked: Asked,
+  asked: ParsedChange,
   key: KeyedRequest | undefined,
 ): Promise<ChangeAnswer> {
   // Asked again: what ran before this one in the line may have superseded the key's change.
@@ -127,7 +128,7 @@ async function makeInLine(
   const { merged, current, write } = prepared.value
   const url = write && buildUrl(tools.connection.baseUrl, write)
   if (write && !url) return refuse('invalid-id', 'the id does not fit the provider’s address')
-  if (tools.emergency?.isSick() || tools.isFull()) return unrecordable()
+  if (tools.emergency?.isDegraded() || tools.isFull()) return unrecordable()
 
   const changeId = resumed?.changeId ?? newId()
   const draft = describe(tools, asked, changeId, prepared.value)
@@ -154,7 +155,7 @@ async function makeInLine(
 
 /** A change that can be made, and what its events and its reply are made of. */
 interface PreparedChange {
-  asked: Asked
+  asked: ParsedChange
   draft: ChangeDraft
   /** The run before, where this one goes on with it. */
   resumed: Resumed | undefined
@@ -219,14 +220,14 @@ async function makeWrite(
     const { kind, spec, ref, deadline } = asked
     const { verifyWrites: verifies } = tools.connection
     const earlier = resumed?.earlier
-    const finding = await carryOut(
+    const finding = await performWrite(
       { kind, spec, ref, request, desired, current, earlier, verifies, deadline, traceparent },
       tools.exchange,
       async (number, shown, status) => {
         // A store that hesitates must not hold the reply up beyond the deadline; the outcome follows in its line.
         await deadline.within(append(tools, attempt({ attempt: number, shown, status })))
       },
-    ).catch((error): Finding => lost(tools, asked, changeId, error))
+    ).catch((error): WriteResult => lost(tools, asked, changeId, error))
     const durationMs = Math.round(performance.now() - started)
 
     const { outcome, status, attempts, notTaken, undeployed } = finding
@@ -277,7 +278,7 @@ async function makeWrite(
 }
 
 /** A run that goes on alters what its intent named, and nothing that has changed since: a newer change may have done that. */
-const asBegun = (tools: ChangeTools, asked: Asked, { changeId }: Resumed): Asked => {
+const asBegun = (tools: ChangeTools, asked: ParsedChange, { changeId }: Resumed): ParsedChange => {
   const names = Object.keys(intentOf(tools.ledger, changeId)?.fields ?? {})
   return { ...asked, sent: Object.fromEntries(names.map((name) => [name, asked.sent[name]])) }
 }
@@ -306,7 +307,7 @@ export function locate(
 }
 
 /** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
-async function prepare(tools: ChangeTools, asked: Asked, resumed?: Resumed): Promise<Result<Planned>> {
+async function prepare(tools: ChangeTools, asked: ParsedChange, resumed?: Resumed): Promise<Result<Planned>> {
   const { exchange, ledger } = tools
   const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
   // A change that goes on was compared when it began; its own first attempt may have changed the state since.
@@ -387,7 +388,7 @@ function describe(
 
 const replyOf = (
   tools: ChangeTools,
-  asked: Asked,
+  asked: ParsedChange,
   { changeId }: ChangeDraft,
   { merged: { desired, widens }, before }: Basis,
   { values, fields, warnings }: Pick<Conclusion, 'values' | 'fields' | 'warnings'>,
@@ -404,7 +405,7 @@ const replyOf = (
 
 /** What was observed of the change beside its values. */
 const observed = (
-  { verified }: Finding,
+  { verified }: WriteResult,
   { deployment }: Pick<Conclusion, 'deployment'>,
 ): { deployment?: Deployment & JsonObject; verified?: boolean } => ({
   ...(verified !== undefined && { verified }),
@@ -413,7 +414,7 @@ const observed = (
 
 /** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
 function answerOf(
-  { outcome, problem, status }: Finding,
+  { outcome, problem, status }: WriteResult,
   whole: { reply: ChangeReply; problem: Problem },
 ): StoredAnswer | 'release' | undefined {
   if (outcome === 'applied') return { reply: whole.reply }
@@ -424,7 +425,12 @@ function answerOf(
 }
 
 /** A fault of the gateway's own after the request may have left: nothing is known, and that is what is said. */
-function lost({ log }: ChangeTools, { requestId }: Asked, changeId: string, error: unknown): Finding {
+function lost(
+  { log }: ChangeTools,
+  { requestId }: ParsedChange,
+  changeId: string,
+  error: unknown,
+): WriteResult {
   log.error('change lost', { requestId, changeId, error: String(error) })
   const detail = 'the gateway failed in the middle of the change; it may have been applied'
   const problem: Problem = { slug: 'outcome-unknown', detail, retryAfterSeconds: 1 }

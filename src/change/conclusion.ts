@@ -6,7 +6,7 @@ import type { Problem } from '../model/problems.ts'
 import { HIDDEN, isSame, withoutEchoes } from '../model/redaction.ts'
 import type { Merged } from './merge.ts'
 import { type ReplyTools, visible } from './reply.ts'
-import { comparable, type Finding, isBlind } from './write.ts'
+import { comparable, type WriteResult, isBlind } from './write.ts'
 
 /** Characters of one told value that are repeated in a diff, and that are kept at all: a provider may tell megabytes. */
 const MAX_TOLD = 16_384
@@ -38,7 +38,7 @@ export interface Basis {
 export function conclude(
   tools: Pick<ReplyTools, 'connection'>,
   { merged, fields, before, carried }: Basis,
-  finding: Finding,
+  finding: WriteResult,
 ): Conclusion {
   const { desired, kept } = merged
   const { outcome, notTaken, problem, deployment } = finding

@@ -5,7 +5,7 @@ import { encodedSpelling } from '../model/resource-id.ts'
 import { earlierIn, intentOf, isProvable, settleProven } from './open-changes.ts'
 import { readBack } from './read-back.ts'
 import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from './reply.ts'
-import type { Asked, ChangeAnswer, ChangeRequest, ChangeTools } from './types.ts'
+import type { ParsedChange, ChangeAnswer, ChangeRequest, ChangeTools } from './types.ts'
 import type { Earlier } from './write.ts'
 
 /** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
@@ -36,7 +36,7 @@ export function keyOf({ keys }: ChangeTools, request: ChangeRequest): KeyedReque
 
 export async function consultKey(
   tools: ChangeTools,
-  asked: Asked,
+  asked: ParsedChange,
   { scope, fingerprint }: KeyedRequest,
 ): Promise<KnownKey | undefined> {
   const reserved = tools.ledger.reservedKey(scope)
@@ -100,7 +100,7 @@ export async function consultKey(
   }
 }
 
-async function isCounted(tools: ChangeTools, { requestId }: Asked, scope: KeyScope): Promise<boolean> {
+async function isCounted(tools: ChangeTools, { requestId }: ParsedChange, scope: KeyScope): Promise<boolean> {
   try {
     await tools.ledger.countMismatch(scope)
     return true
@@ -116,12 +116,12 @@ async function isCounted(tools: ChangeTools, { requestId }: Asked, scope: KeySco
  */
 export async function answerOvertaken(
   tools: ChangeTools,
-  asked: Asked,
+  asked: ParsedChange,
   key: KeyedRequest,
   changeId: string,
 ): Promise<ChangeAnswer> {
   const { spec, ref, kind, address, deadline, traceparent } = asked
-  if (tools.emergency?.isSick()) return unsettled()
+  if (tools.emergency?.isDegraded()) return unsettled()
   const intent = intentOf(tools.ledger, changeId)
   if (spec.read && intent && isProvable(spec, intent)) {
     const read = await readBack(spec.read, ref, tools.exchange, deadline, traceparent)
@@ -148,7 +148,7 @@ const unsettled = () =>
  */
 export async function settledReply(
   tools: ChangeTools,
-  asked: Asked,
+  asked: ParsedChange,
   changeId: string,
   state: 'applied' | 'rejected',
   seen?: AnyValues,

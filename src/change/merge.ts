@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { bodyPointer, isObject, type Json, type JsonObject } from '../lib/json.ts'
 import type { AuditKeys } from '../lib/keyed-digests.ts'
 import { Secret } from '../lib/secret.ts'
-import { type Kind } from '../model/enums.ts'
+import type { Kind } from '../model/enums.ts'
 import {
   type AnyCapabilities,
   type AnyValues,

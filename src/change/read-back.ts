@@ -2,51 +2,8 @@ import type { Deadline } from '../lib/deadline.ts'
 import type { Current, KindSpec, Ref } from '../model/adapter.ts'
 import type { Kind } from '../model/enums.ts'
 import type { Problem } from '../model/problems.ts'
-import type { Exchange, Verdict } from '../upstream/exchange.ts'
-
-/** Attempts of one read or one change. */
-export const MAX_ATTEMPTS = 3
-
-/** Full jitter: somewhere between nothing and twice as much as the time before. Milliseconds. */
-export const backoffMs = (attempt: number): number => Math.random() * 100 * 2 ** attempt
-
-const inSeconds = (milliseconds: number): number => Math.max(1, Math.ceil(milliseconds / 1000))
-
-/** What a caller is told when the provider gave no answer that can be read. */
-export function problemOf(verdict: Exclude<Verdict<unknown>, { kind: 'answered' }>): Problem {
-  switch (verdict.kind) {
-    case 'not_sent':
-      return {
-        slug: verdict.held?.problem ?? 'upstream-unavailable',
-        detail: verdict.detail,
-        retryAfterSeconds: inSeconds(verdict.held?.ms ?? 0),
-      }
-    case 'throttled':
-      return {
-        slug: 'upstream-rate-limited',
-        detail: 'the provider’s rate limit is spent',
-        retryAfterSeconds: inSeconds(verdict.waitMs),
-      }
-    case 'refused':
-      return toProblem(verdict.refusal)
-    case 'unknown':
-      return { slug: 'upstream-failed', detail: `the provider could not be read: ${verdict.detail}` }
-  }
-}
-
-export const toProblem = ({
-  problem,
-  detail,
-  errors,
-}: {
-  problem: Problem['slug']
-  detail: string
-  errors?: Problem['errors']
-}): Problem => ({
-  slug: problem,
-  detail,
-  ...(errors && { errors }),
-})
+import type { Exchange } from '../upstream/exchange.ts'
+import { backoffMs, MAX_ATTEMPTS, problemOf, toProblem } from './retry.ts'
 
 /** `later` where the provider is well and did not look at the request: its patience is spent, or others were before. */
 export type ReadBack<K extends Kind> =

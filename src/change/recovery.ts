@@ -34,7 +34,7 @@ const LOOK_MS = 5000
  */
 export async function recover(tools: ChangeTools): Promise<void> {
   // While outcomes wait in the emergency's keeping, an open change may have one.
-  if (tools.emergency?.isSick()) return
+  if (tools.emergency?.isDegraded()) return
   const { ledger, connection } = tools
   const inState = (state: ChangeState) =>
     ledger.changes({ connections: [connection.name], states: [state], limit: ROUND }).rows
@@ -101,7 +101,7 @@ export async function resolve(tools: ChangeTools, resolution: Resolution): Promi
       return refuse('superseded', `the change is settled already: it is ${record.state}`, { changeId })
     }
     // What the emergency keeps may be this very change's outcome.
-    if (tools.emergency?.isSick()) return unrecordable()
+    if (tools.emergency?.isDegraded()) return unrecordable()
     try {
       const values = outcome === 'applied' ? askedIn(intent) : {}
       await settle(tools, intent, { type: 'resolved', outcome, values, by: resolution })

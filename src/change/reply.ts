@@ -4,13 +4,14 @@ import type { Json } from '../lib/json.ts'
 import type { AuditKeys } from '../lib/keyed-digests.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from '../model/adapter.ts'
-import { type Kind } from '../model/enums.ts'
-import { type AnyValues, type FieldChanges, fieldsOf, type Values } from '../model/fields.ts'
+import type { Kind } from '../model/enums.ts'
+import { type AnyValues, type FieldChanges, type Values } from '../model/fields.ts'
 import type { Problem } from '../model/problems.ts'
 import { HIDDEN, hide, hideChanges, widensFor, withoutEchoes } from '../model/redaction.ts'
-import { encodedSpelling, type ResourceAddress } from '../model/resource-id.ts'
+import { type ResourceAddress } from '../model/resource-id.ts'
 import { legibleOf, Unreadable } from '../model/unreadable.ts'
 import { buildUrl, pathOf } from '../upstream/send.ts'
+import { etagOf } from './etag.ts'
 import { type Merged } from './merge.ts'
 
 /** A resource in a reply: its values stand beside these members. */
@@ -62,32 +63,6 @@ export interface Subject {
 /** Names of fields that may be shown or stored at all, whoever asks. */
 export const visible = ({ connection }: Pick<ReplyTools, 'connection'>, names: readonly string[]): string[] =>
   names.filter((name) => name !== 'metadata' || !connection.hideMetadata)
-
-/** Sets have no order, so a list that comes back in another one is the same. */
-const inOrder = (kind: Kind, values: AnyValues): AnyValues =>
-  Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [
-      name,
-      fieldsOf(kind)[name]?.compare === 'set' && Array.isArray(value) ? value.toSorted() : value,
-    ]),
-  )
-
-/** Two states that differ in what cannot be used of them differ. */
-const forTag = (values: AnyValues) =>
-  Object.fromEntries(
-    Object.entries(values).map(([name, value]) => [
-      name,
-      value instanceof Unreadable ? { unreadable: value.source } : value,
-    ]),
-  )
-
-/** An HMAC over the id, the canonical values and the count of secret changes: it reveals none of them. */
-export const etagOf = (
-  { keys }: ReplyTools,
-  { kind, address }: Subject,
-  values: AnyValues,
-  { secretChanges }: ResourceRecord,
-): string => keys.etag([kind, encodedSpelling(address.id), forTag(inOrder(kind, values)), secretChanges])
 
 /**
  * The resource with everything that may be shown of it. `known` are its values where the provider can be read;

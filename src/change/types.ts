@@ -59,7 +59,7 @@ export interface ChangeRequest extends ResourceRequest {
 }
 
 /** A request whose resource and body have been understood. */
-export interface Asked extends ChangeRequest {
+export interface ParsedChange extends ChangeRequest {
   spec: KindSpec<Kind>
   ref: Ref
   sent: AnyValues

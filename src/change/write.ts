@@ -2,7 +2,7 @@ import type { Deadline } from '../lib/deadline.ts'
 import type { Json } from '../lib/json.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from '../model/adapter.ts'
-import { type Kind } from '../model/enums.ts'
+import type { Kind } from '../model/enums.ts'
 import { type AnyCapabilities, type AnyValues, isPlain, isTaken, sameValue } from '../model/fields.ts'
 import type { Problem } from '../model/problems.ts'
 import type { Merged } from './merge.ts'
@@ -34,7 +34,7 @@ export interface Earlier {
 }
 
 /** What is known at the end. Only `applied` may be reported as success. */
-export interface Finding {
+export interface WriteResult {
   outcome: 'applied' | 'partial' | 'rejected' | 'unknown' | 'not_sent'
   /** What the caller is told when it is not `applied`. */
   problem?: Problem
@@ -65,7 +65,7 @@ export const isBlind = ({ desired, unseen }: Pick<Merged, 'desired' | 'unseen'>)
   unseen || hasSecret(desired)
 
 /** How an asked field stands by what was told of it. A secret is never told. */
-export type Standing = 'taken' | 'other' | 'untold'
+export type Standing = 'taken' | 'other' | 'absent'
 
 export function standingsOf(
   kind: Kind,
@@ -76,7 +76,7 @@ export function standingsOf(
   return Object.fromEntries(
     comparable(asked).map((name) => {
       // What is told and cannot be used tells nothing.
-      if (!isPlain(told?.[name])) return [name, 'untold']
+      if (!isPlain(told?.[name])) return [name, 'absent']
       const taken = isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name])
       return [name, taken ? 'taken' : 'other']
     }),
@@ -107,7 +107,7 @@ export function toldOtherwise(
   kind: Kind,
   desired: AnyValues,
   values: AnyValues | undefined,
-): Pick<Finding, 'told'> | undefined {
+): Pick<WriteResult, 'told'> | undefined {
   const entries = comparable(desired).flatMap((name) => {
     const value = values?.[name]
     if (!isPlain(value)) return []

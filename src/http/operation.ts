@@ -1,5 +1,6 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi'
-import { type Caller, CHALLENGE } from '../access/auth.ts'
+import { CHALLENGE } from '../access/authenticate.ts'
+import { type Caller } from '../access/rules.ts'
 import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } from '../model/problems.ts'
 
 /** What a handler gets: the request's parts that every operation needs, already checked. */

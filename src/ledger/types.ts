@@ -150,5 +150,5 @@ export interface Emergency {
   /** Keeps the entry durably; false when even that failed. */
   keep(entry: Entry): boolean
   /** Whether writes are off. */
-  isSick(): boolean
+  isDegraded(): boolean
 }

@@ -3,7 +3,7 @@ import type { Json } from '../lib/json.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Kind } from './enums.ts'
 import type { Capabilities, Values } from './fields.ts'
-import type { FieldFault, ProblemSlug } from './problems.ts'
+import type { Parsed, Refusal } from './upstream-refusal.ts'
 
 /**
  * The port between the gateway and one provider. An adapter is pure: data in, data out; no I/O, no clock, no
@@ -89,16 +89,6 @@ export interface UpstreamResponse {
   text?: string
 }
 
-/** Why a request cannot be made, or what a refusal by the provider means to the caller. */
-export interface Refusal {
-  problem: ProblemSlug
-  detail: string
-  errors?: FieldFault[]
-  /** The provider may no longer take the token: a fresh one may help. */
-  staleToken?: boolean
-}
-export type Parsed<T> = { ok: true; value: T } | { ok: false; refusal: Refusal }
-
 /** A number, or the text of one: servers differ in how they spell a lifetime. */
 export const numeric = z.union([
   z.number(),
@@ -107,33 +97,6 @@ export const numeric = z.union([
     .regex(/^\d{1,15}$/)
     .transform(Number),
 ])
-
-export const parsed = <T>(value: T): Parsed<T> => ({ ok: true, value })
-export const refused = (
-  problem: ProblemSlug,
-  detail: string,
-  more: Omit<Refusal, 'problem' | 'detail'> = {},
-): { ok: false; refusal: Refusal } => ({ ok: false, refusal: { problem, detail, ...more } })
-
-/**
- * What a 4xx without a known body means. 401 and 403 speak of the gateway's own account, never of the caller; a 400 or
- * 405 speaks of the request that the adapter built.
- */
-export function refusalByStatus(status: number): Refusal {
-  const refusal = (problem: ProblemSlug, detail: string): Refusal => ({
-    problem,
-    detail: `${detail} (status ${status})`,
-  })
-  if (status === 401 || status === 403) {
-    return refusal('upstream-unauthorized', 'the provider does not let the gateway’s account do this')
-  }
-  if (status === 404 || status === 410) return refusal('not-found', 'the provider has no such resource')
-  if (status === 409)
-    return refusal('upstream-conflict', 'the provider reports a conflict with another resource')
-  if (status === 422) return refusal('upstream-validation-failed', 'the provider refused the values')
-  if (status === 423) return refusal('upstream-locked', 'the provider holds the resource locked')
-  return refusal('upstream-failed', 'the provider refused the request')
-}
 
 /** Where a change has been deployed, as far as the provider says. */
 export interface Deployment {

@@ -137,9 +137,9 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   )
   const everyActor = (task: (actor: OwnActor) => Promise<void>) => Promise.all([...actors.values()].map(task))
   async function recover(): Promise<void> {
-    const untold = (error: unknown) => log.error('refusals not told', { error: String(error) })
+    const onFlushError = (error: unknown) => log.error('refusals not told', { error: String(error) })
     if (database.fault() !== undefined) return
-    if (!journal.isSick()) await ledger.flushRefusals().catch(untold)
+    if (!journal.isDegraded()) await ledger.flushRefusals().catch(onFlushError)
     await everyActor((actor) => actor.recover())
   }
 
@@ -199,7 +199,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
       if (database.fault() !== undefined) reasons.push('the database is at fault; the log says how')
       const clock = clockFault()
       reasons.push(...auditFaults, ...(clock === undefined ? [] : [clock]))
-      if (journal.isSick() || !database.takesWrites()) reasons.push('the database does not take writes')
+      if (journal.isDegraded() || !database.takesWrites()) reasons.push('the database does not take writes')
       try {
         ledger.probe()
       } catch (error) {
@@ -223,7 +223,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   const heal = async () => {
     database.look()
     lookAtClock()
-    if (journal.isSick()) await journal.heal()
+    if (journal.isDegraded()) await journal.heal()
     else if (!database.takesWrites()) await database.probe().catch(() => {})
   }
   await heal()

@@ -101,7 +101,7 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
   let sick = end > 0
 
   return {
-    isSick: () => sick,
+    isDegraded: () => sick,
 
     keep(entry) {
       sick = true

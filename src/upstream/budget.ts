@@ -1,7 +1,7 @@
 import type { Deadline } from '../lib/deadline.ts'
 import type { Allowance } from '../model/adapter.ts'
 import type { Pace } from './rate-headers.ts'
-import { type Mark, SlidingWindow } from './sliding-window.ts'
+import { type Snapshot, SlidingWindow } from './sliding-window.ts'
 
 /** The part of the time that is left that may be spent on waiting, so that enough is left for the request itself. */
 const WAITING_SHARE = 0.75
@@ -16,7 +16,7 @@ const LONGEST_LINE = 512
 const SAME_RESET = 1000
 
 /** What a provider has said is left until a reset, less all that it may not have counted when it said so. */
-interface Told {
+interface ReportedQuota {
   left: number
   /** What lookups leave of it. */
   kept: number
@@ -24,10 +24,10 @@ interface Told {
 }
 
 /** Those who wait for one reason, in the order in which they came. */
-type Line = ((turn: Turn) => void)[]
+type Line = ((turn: Permit) => void)[]
 
 /** A request that may go now. Its end must be told. */
-export interface Turn {
+export interface Permit {
   /** @param pace What the answer told; undefined where there was none. `sent`: whether it may have reached the provider. */
   end(sent: boolean, pace?: Pace): void
 }
@@ -46,11 +46,11 @@ export class Budget {
   #timer: ReturnType<typeof setTimeout> | undefined
   #running = 0
   /** Requests that were sent and ended without a word about what is left. */
-  #untold = 0
+  #unreported = 0
   /** Nothing goes before, whatever the windows say. Milliseconds on the monotonic clock, as all times here. */
   #heldUntil = 0
   /** One for each policy that the provider tells of. Each is charged with every request that runs. */
-  #told: Told[] = []
+  #told: ReportedQuota[] = []
 
   /** What the provider says holds everybody back for at most so long; then the next request finds out anew. Milliseconds. */
   readonly #longestHold: number
@@ -90,14 +90,14 @@ export class Budget {
    * A turn, or after how many milliseconds at the earliest it is worth another try: at once, if waiting would be in vain.
    * @param isLookup Whether it belongs to no change.
    */
-  async take(deadline: Deadline, isLookup = false): Promise<Turn | number> {
+  async take(deadline: Deadline, isLookup = false): Promise<Permit | number> {
     const now = performance.now()
     const line = isLookup ? this.#lookups : this.#changes
     const at = this.#openAt(now, isLookup)
     if (at <= now && line.length === 0 && this.#changes.length === 0) return this.#begin(now, isLookup)
     const patience = deadline.part(WAITING_SHARE)
     if (at - now > patience.remainingMs() || line.length >= LONGEST_LINE) return at - now
-    const { promise, resolve } = Promise.withResolvers<Turn>()
+    const { promise, resolve } = Promise.withResolvers<Permit>()
     line.push(resolve)
     this.#serve()
     const turn = await patience.within(promise)
@@ -131,13 +131,13 @@ export class Budget {
     }
   }
 
-  #begin(now: number, isLookup: boolean): Turn {
+  #begin(now: number, isLookup: boolean): Permit {
     const shares = isLookup ? this.#shares : []
     for (const share of shares) share.begin(now)
-    const marks = this.#windows.map((window): [SlidingWindow, Mark] => [window, window.begin(now)])
+    const marks = this.#windows.map((window): [SlidingWindow, Snapshot] => [window, window.begin(now)])
     this.#charge(1)
     this.#running += 1
-    const untold = this.#untold
+    const unreported = this.#unreported
     return {
       end: (sent, pace) => {
         const now = performance.now()
@@ -146,8 +146,8 @@ export class Budget {
         for (const share of shares) share.end(now, sent)
         if (!sent) this.#charge(-1)
         // Others that were told of while this one ran have spoken for themselves.
-        if (pace) this.#learn(now, pace, marks, this.#running + this.#untold - untold)
-        if (sent && !pace?.room.length) this.#untold += 1
+        if (pace) this.#observe(now, pace, marks, this.#running + this.#unreported - unreported)
+        if (sent && !pace?.room.length) this.#unreported += 1
         this.#serve()
       },
     }
@@ -158,7 +158,12 @@ export class Budget {
   }
 
   /** @param uncounted Requests that the provider may not have counted when it answered. */
-  #learn(now: number, { waitMs = 0, room }: Pace, marks: [SlidingWindow, Mark][], uncounted: number): void {
+  #observe(
+    now: number,
+    { waitMs = 0, room }: Pace,
+    marks: [SlidingWindow, Snapshot][],
+    uncounted: number,
+  ): void {
     this.#told = this.#told.filter(({ until }) => until > now)
     if (waitMs > 0) this.#heldUntil = Math.max(this.#heldUntil, now + Math.min(waitMs, this.#longestHold))
     for (const told of room) {

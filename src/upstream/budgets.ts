@@ -1,7 +1,7 @@
 import { type ConnectionConfig, type CountedKind, counterOf } from '../config/document.ts'
 import type { Throttle } from '../model/adapter.ts'
 import { Budget } from './budget.ts'
-import type { SendInTurn } from './concurrency-gate.ts'
+import type { GatedSend } from './concurrency-gate.ts'
 
 import { paceOf } from './rate-headers.ts'
 import { type Answer, heldBack } from './send.ts'
@@ -30,12 +30,12 @@ export function openBudgets(): (connection: ConnectionConfig) => BudgetOf {
  * Lets each request go only when its budget has room for it, so that the provider need not refuse it.
  * @param areLookups Whether the requests belong to no change.
  */
-export function sendWithin(
+export function limitRate(
   budgetOf: (method: string) => Budget,
   throttle: Throttle,
-  send: SendInTurn,
+  send: GatedSend,
   areLookups = false,
-): SendInTurn {
+): GatedSend {
   return async (request, deadline) => {
     const turn = await budgetOf(request.method).take(deadline, areLookups)
     if (typeof turn === 'number') {

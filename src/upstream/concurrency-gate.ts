@@ -3,7 +3,7 @@ import type { Deadline } from '../lib/deadline.ts'
 import { type Answer, heldBack, type OutgoingRequest, type Send } from './send.ts'
 
 /** Sends a request when its turn comes, if that is in time. */
-export type SendInTurn = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
+export type GatedSend = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
 
 /** The part of the time that is left that may be spent on waiting: what is sent late must still have time to be answered. */
 const WAITING_SHARE = 0.5
@@ -32,7 +32,7 @@ async function acquireAll(slots: readonly Semaphore[]): Promise<() => void> {
  * At most as many requests under way as there are slots of each of these; the others wait here. A runtime that runs out of connections
  * makes a request wait where nobody can tell whether it was sent; one that waited here in vain was not.
  */
-export function boundSend(send: Send, ...slots: readonly Semaphore[]): SendInTurn {
+export function limitConcurrency(send: Send, ...slots: readonly Semaphore[]): GatedSend {
   let waiting = 0
   return async (request, deadline) => {
     if (waiting >= WAITING) return NO_SLOT

@@ -1,15 +1,16 @@
 import type { ConnectionConfig } from '../config/document.ts'
 import type { Deadline } from '../lib/deadline.ts'
 import type { Secret } from '../lib/secret.ts'
-import type { Adapter, Refusal, UpstreamRequest, UpstreamResponse } from '../model/adapter.ts'
-import type { SendInTurn } from './concurrency-gate.ts'
+import type { Adapter, UpstreamRequest, UpstreamResponse } from '../model/adapter.ts'
+import type { Refusal } from '../model/upstream-refusal.ts'
+import type { GatedSend } from './concurrency-gate.ts'
 import { paceOf } from './rate-headers.ts'
 import type { Answer, HeldBack } from './send.ts'
 import type { Tokens } from './sign-in.ts'
 
 /** What one attempt has shown, before anybody asks what it means for the change. */
 /** `unsent` marks what the sign-in met: the request itself never left. */
-export type Verdict<T> =
+export type AttemptResult<T> =
   /** A definite answer that the adapter has read. */
   | { kind: 'answered'; status: number; parsed: T }
   /** Proven not to have reached the provider; `held` where the gateway itself kept it, which a repeat would not change. */
@@ -29,7 +30,7 @@ export type Exchange = <T extends Readable>(
   parse: (response: UpstreamResponse) => T,
   deadline: Deadline,
   traceparent: string,
-) => Promise<Verdict<T>>
+) => Promise<AttemptResult<T>>
 
 /** Cloudflare's edge answers these when it has no connection to the origin, so nothing of the request got there. */
 const EDGE_UNREACHED = new Set([521, 523, 525, 526, 530])
@@ -39,9 +40,9 @@ export function createExchange(
   connection: ConnectionConfig,
   adapter: Adapter,
   tokens: Tokens,
-  send: SendInTurn,
+  send: GatedSend,
 ): Exchange {
-  function classify<T>(answer: Answer, parse: (response: UpstreamResponse) => T): Verdict<T> {
+  function classify<T>(answer: Answer, parse: (response: UpstreamResponse) => T): AttemptResult<T> {
     if (!answer.received) {
       return answer.sent
         ? { kind: 'unknown', status: null, detail: answer.detail }

@@ -4,11 +4,11 @@ import type { Throttle, UpstreamResponse } from '../model/adapter.ts'
 export interface Pace {
   /** Set where the request was refused for its rate. */
   waitMs?: number
-  room: Room[]
+  room: Remaining[]
 }
 
 /** How much may still come: until a reset, or within a window of so many seconds. */
-export type Room = { remaining: number } & ({ resetSeconds: number } | { windowSeconds: number })
+export type Remaining = { remaining: number } & ({ resetSeconds: number } | { windowSeconds: number })
 
 /** A `Retry-After` beyond this is cut down to it (seconds). */
 const LONGEST_WAIT = 3600
@@ -44,7 +44,7 @@ export function paceOf(
   { limitHeader, intervalHeader, fallbackSeconds }: Throttle,
   now: number,
 ): Pace {
-  const room: Room[] = []
+  const room: Remaining[] = []
   const add = (remaining?: number, resetSeconds?: number, windowSeconds?: number) => {
     if (remaining === undefined) return
     if (resetSeconds !== undefined && resetSeconds >= 0) room.push({ remaining, resetSeconds })

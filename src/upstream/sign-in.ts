@@ -1,8 +1,9 @@
 import type { ConnectionConfig } from '../config/document.ts'
 import { Deadline } from '../lib/deadline.ts'
 import { Secret } from '../lib/secret.ts'
-import type { Auth, Refusal } from '../model/adapter.ts'
-import type { SendInTurn } from './concurrency-gate.ts'
+import type { Auth } from '../model/adapter.ts'
+import type { Refusal } from '../model/upstream-refusal.ts'
+import type { GatedSend } from './concurrency-gate.ts'
 import { type Answer, heldBack } from './send.ts'
 
 /** The headers that sign a request in, or why there are none. Without them the request itself was never sent. */
@@ -58,7 +59,7 @@ interface Held {
 }
 
 /** One account's sign-in. Waiters share one token request. */
-export function createTokens(connection: ConnectionConfig, send: SendInTurn): Tokens {
+export function createTokens(connection: ConnectionConfig, send: GatedSend): Tokens {
   const { auth, secrets } = connection
   if (auth.scheme === 'header') {
     const headers = { [auth.header]: new Secret(auth.prefix + (secrets[auth.setting]?.expose() ?? '')) }

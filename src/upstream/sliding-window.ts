@@ -4,7 +4,7 @@ import type { Allowance } from '../model/adapter.ts'
 const LONGER = 1.01
 
 /** What was known when a request began; with it a later answer can be told from what has happened since. */
-export interface Mark {
+export interface Snapshot {
   counted: number
   begun: number
 }
@@ -48,7 +48,7 @@ export class SlidingWindow {
     return now + later
   }
 
-  begin(now: number): Mark {
+  begin(now: number): Snapshot {
     this.#running += 1
     this.#begun += 1
     return { counted: this.#counted(now), begun: this.#begun }
@@ -68,7 +68,7 @@ export class SlidingWindow {
   }
 
   /** The provider has told how much room is left. What it counted and is not ours was sent by somebody else. */
-  learn(now: number, { counted, begun }: Mark, remaining: number): void {
+  learn(now: number, { counted, begun }: Snapshot, remaining: number): void {
     const ours = counted + this.#begun - begun
     for (let strangers = this.requests - remaining - ours; strangers > 0; strangers--) {
       this.#begun += 1

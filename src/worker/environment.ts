@@ -39,7 +39,7 @@ export function perEnvironment<T extends object>(make: (env: Env) => T): (env: E
 }
 
 /** Reads the environment. Nobody watches a Worker start, so its faults go to the log. */
-export const surroundingsOf = perEnvironment((env): Surroundings => {
+export const environmentOf = perEnvironment((env): Surroundings => {
   const variables = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   )

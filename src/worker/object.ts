@@ -27,7 +27,7 @@ import { endOfId } from '../model/one-resource.ts'
 import { ok, type Problem, refuse, type Result } from '../model/problems.ts'
 import { GATEWAY } from '../model/resource-id.ts'
 import { openBudgets } from '../upstream/budgets.ts'
-import { type Env, isStorageLost, surroundingsOf } from './environment.ts'
+import { type Env, isStorageLost, environmentOf } from './environment.ts'
 import { workerSend } from './send.ts'
 
 const STORAGE_LOST: Problem = {
@@ -118,7 +118,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     const db = drizzle(storage, { schema })
     await migrate(db, migrations)
     storage.sql.exec('PRAGMA recursive_triggers = ON')
-    const { log, settings } = surroundingsOf(this.env)
+    const { log, settings } = environmentOf(this.env)
     const provider = settings?.config.connections.get(name)?.provider
     const ledger = openLedger(
       db,
@@ -168,7 +168,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async #recover(): Promise<void> {
     const { ledger, actor } = await this.#opened
     const failed = (error: unknown) =>
-      surroundingsOf(this.env).log.error('recovery failed', {
+      environmentOf(this.env).log.error('recovery failed', {
         object: this.ctx.id.name,
         error: String(error),
       })
@@ -217,7 +217,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     } catch (error) {
       // A value, as on Node: an error that leaves the object looks like one that was lost.
       const { requestId } = request
-      surroundingsOf(this.env).log.error('change failed', { requestId, error: String(error) })
+      environmentOf(this.env).log.error('change failed', { requestId, error: String(error) })
       return refuse('internal-error', 'see the log entry of this request')
     } finally {
       this.#running -= 1
@@ -238,7 +238,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
       .enlist(name)
       .then(
         () => kv.put(ENLISTED, true),
-        (error) => surroundingsOf(this.env).log.error('not enlisted', { object: name, error: String(error) }),
+        (error) => environmentOf(this.env).log.error('not enlisted', { object: name, error: String(error) }),
       )
     await new Deadline(ENLIST_MS).within(done)
   }

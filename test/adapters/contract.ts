@@ -8,12 +8,12 @@ import type {
   Auth,
   Current,
   KindSpec,
-  Parsed,
   Ref,
   Reported,
   UpstreamRequest,
   UpstreamResponse,
 } from '../../src/model/adapter.ts'
+import type { Parsed } from '../../src/model/upstream-refusal.ts'
 import { type Kind, kinds } from '../../src/model/enums.ts'
 import { type AnyValues, sameValue, type Values } from '../../src/model/fields.ts'
 import { HIDDEN } from '../../src/model/redaction.ts'

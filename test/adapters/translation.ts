@@ -7,11 +7,11 @@ import type {
   Auth,
   Current,
   KindSpec,
-  Parsed,
   Ref,
   UpstreamRequest,
   UpstreamResponse,
 } from '../../src/model/adapter.ts'
+import type { Parsed } from '../../src/model/upstream-refusal.ts'
 import type { Kind } from '../../src/model/enums.ts'
 import type { AnyValues, Values } from '../../src/model/fields.ts'
 import { parseId } from '../../src/model/resource-id.ts'

@@ -1,6 +1,6 @@
 import { useGateway } from '#gateway'
 import { beforeAll, describe, expect, test } from 'vitest'
-import type { Caller } from '../../src/access/auth.ts'
+import type { Caller } from '../../src/access/rules.ts'
 import { historyExport } from '../../src/http/lists/export.ts'
 import type { CallerContext } from '../../src/http/operation.ts'
 import type { Log } from '../../src/lib/log.ts'

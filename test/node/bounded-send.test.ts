@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Semaphore } from 'async-mutex'
 import { expect, test } from 'vitest'
 import { Deadline } from '../../src/lib/deadline.ts'
-import { boundSend } from '../../src/upstream/concurrency-gate.ts'
+import { limitConcurrency } from '../../src/upstream/concurrency-gate.ts'
 import type { Send } from '../../src/upstream/send.ts'
 
 const request = {
@@ -28,7 +28,7 @@ function silent() {
 
 test('what waited is sent with half of its time left, or not at all', async () => {
   const { given, send } = silent()
-  const bound = boundSend(send, new Semaphore(3))
+  const bound = limitConcurrency(send, new Semaphore(3))
   const ms = 200
   const answers = await Promise.all(Array.from({ length: 20 }, () => bound(request, new Deadline(ms))))
   const sent = answers.filter((answer) => !answer.received && answer.sent)
@@ -44,7 +44,7 @@ test('what waited is sent with half of its time left, or not at all', async () =
 
 test('what would wait behind very many is refused at once', async () => {
   const { given, send } = silent()
-  const bound = boundSend(send, new Semaphore(1))
+  const bound = limitConcurrency(send, new Semaphore(1))
   const answers = Array.from({ length: 400 }, () => bound(request, new Deadline(100)))
   const first = await Promise.race(answers.slice(300).map(async (answer) => answer))
   expect(first).toMatchObject({ sent: false, held: { problem: 'upstream-unavailable', ms: 1000 } })
@@ -54,7 +54,7 @@ test('what would wait behind very many is refused at once', async () => {
 
 test('a slot is free again after a failure', async () => {
   let calls = 0
-  const bound = boundSend(async () => {
+  const bound = limitConcurrency(async () => {
     calls += 1
     throw new Error('failed')
   }, new Semaphore(1))

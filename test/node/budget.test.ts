@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { Deadline } from '../../src/lib/deadline.ts'
 import type { Allowance } from '../../src/model/adapter.ts'
-import { Budget, type Turn } from '../../src/upstream/budget.ts'
+import { Budget, type Permit } from '../../src/upstream/budget.ts'
 import type { Pace } from '../../src/upstream/rate-headers.ts'
 import { SlidingWindow } from '../../src/upstream/sliding-window.ts'
 
@@ -184,7 +184,7 @@ describe('a budget', () => {
 
   test('counts those who wait already, and refuses at once who would wait in vain', async () => {
     const budget = new Budget([{ requests: 1, seconds: 1 }])
-    const done = (turn: Turn | number) => (typeof turn === 'number' ? turn : turn.end(true))
+    const done = (turn: Permit | number) => (typeof turn === 'number' ? turn : turn.end(true))
     done(await budget.take(new Deadline(0)))
     const waiting = [1, 2, 3].map(() => budget.take(new Deadline(60_000)).then(done))
     const came = now()

@@ -8,7 +8,7 @@ import { readConfig } from '../../src/config/read.ts'
 import { Deadline } from '../../src/lib/deadline.ts'
 import { deriveAuditKeys } from '../../src/lib/keyed-digests.ts'
 import { Secret } from '../../src/lib/secret.ts'
-import { boundSend } from '../../src/upstream/concurrency-gate.ts'
+import { limitConcurrency } from '../../src/upstream/concurrency-gate.ts'
 import { createExchange } from '../../src/upstream/exchange.ts'
 import { createSend } from '../../src/upstream/send.ts'
 import { createTokens } from '../../src/upstream/sign-in.ts'
@@ -37,7 +37,7 @@ const body = readBody('credential', credential.fields, { secret: canaries.secret
 const misread = readBody('credential', credential.fields, { secret: [canaries.secret] } as never, 'merge')
 const send = createSend(fetch, () => false)
 const traceparent = `00-${'1'.repeat(32)}-${'2'.repeat(16)}-01`
-const inTurn = boundSend(send, new Semaphore(1))
+const inTurn = limitConcurrency(send, new Semaphore(1))
 const tokens = createTokens(connection, inTurn)
 const request = {
   method: 'PUT' as const,

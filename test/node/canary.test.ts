@@ -514,7 +514,7 @@ describe('after everything that can be done with a secret', () => {
         [onlySecret, 'apinizer', 'PATCH', ofEveryKind],
       ],
     ]
-    const carryOut = async ([make, provider, method, list]: Run) => {
+    const performWrite = async ([make, provider, method, list]: Run) => {
       const order = async (fault: object, n: number) => {
         const connection = `brief-${provider}-${method.toLowerCase()}-${Math.floor(n / FAULTS_ON_EACH)}`
         const { path, body, control, match } = await make(connection)
@@ -534,7 +534,7 @@ describe('after everything that can be done with a secret', () => {
     }
     await Promise.all(
       lines.map(async (runs) => {
-        for (const run of runs) await carryOut(run)
+        for (const run of runs) await performWrite(run)
       }),
     )
     // Sign-in that fails in the same ways.

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type Caller, isVisible, touchesConnection } from '../../src/access/auth.ts'
+import { type Caller, isVisible, touchesConnection } from '../../src/access/rules.ts'
 
 const callerOf = (glob: string): Caller => ({
   name: 'any',

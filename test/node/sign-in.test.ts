@@ -4,13 +4,9 @@ import { registry } from '../../adapters/index.ts'
 import { type ConnectionConfig } from '../../src/config/document.ts'
 import { readConfig } from '../../src/config/read.ts'
 import { Deadline } from '../../src/lib/deadline.ts'
-import {
-  type Adapter,
-  refusalByStatus,
-  type Registry,
-  type UpstreamResponse,
-} from '../../src/model/adapter.ts'
-import { boundSend } from '../../src/upstream/concurrency-gate.ts'
+import { type Adapter, type Registry, type UpstreamResponse } from '../../src/model/adapter.ts'
+import { refusalByStatus } from '../../src/model/upstream-refusal.ts'
+import { limitConcurrency } from '../../src/upstream/concurrency-gate.ts'
 import { createExchange } from '../../src/upstream/exchange.ts'
 import { type Answer, heldBack, type Send } from '../../src/upstream/send.ts'
 import { createTokens, type SignIn } from '../../src/upstream/sign-in.ts'
@@ -51,7 +47,7 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
     endpoint.asked += 1
     return endpoint.answer()
   }
-  const tokens = createTokens(connection, boundSend(send, slots))
+  const tokens = createTokens(connection, limitConcurrency(send, slots))
   const signIn = (ms = 10_000) => tokens.signIn(new Deadline(ms), '00-1-2-01')
   /** One request of the gateway's to a provider that takes some tokens. */
   function attempt(takes: (token: string | undefined) => boolean) {
@@ -61,7 +57,7 @@ function setUp(name = 'commerce-layer', slots = new Semaphore(1000)) {
       connection as ConnectionConfig,
       adapter as Adapter,
       tokens,
-      boundSend(provider, slots),
+      limitConcurrency(provider, slots),
     )
     const request = { method: 'GET' as const, template: '/thing', ref: {}, headers: {} }
     const stale = { ...refusalByStatus(401), staleToken: true }

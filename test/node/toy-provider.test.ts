@@ -6,15 +6,8 @@ import { z } from 'zod'
 import { registry as providers } from '../../adapters/index.ts'
 import { readConfig } from '../../src/config/read.ts'
 import { Secret } from '../../src/lib/secret.ts'
-import {
-  type Adapter,
-  parsed,
-  type Ref,
-  refusalByStatus,
-  refused,
-  type Registry,
-  type UpstreamResponse,
-} from '../../src/model/adapter.ts'
+import { type Adapter, type Ref, type Registry, type UpstreamResponse } from '../../src/model/adapter.ts'
+import { parsed, refusalByStatus, refused } from '../../src/model/upstream-refusal.ts'
 import type { Values } from '../../src/model/fields.ts'
 import { adapterContract, type Samples } from '../adapters/contract.ts'
 import { configuration, environment, keys } from '../harness/configuration.ts'

@@ -1,5 +1,5 @@
 import { parseAccept } from 'hono/utils/accept'
-import { mayHear } from '../../access/auth.ts'
+import { mayAuditConnection } from '../../access/rules.ts'
 import type { CallerContext } from '../operation.ts'
 import type { ReadHistory } from './query.ts'
 
@@ -68,7 +68,7 @@ export function historyExport<T extends { id: string }>(
   let left = Number(query['limit'] ?? Infinity)
   let more = connections?.length !== 0
   const silent: string[] = []
-  const touches = (connection: string): boolean => mayHear(caller, connection)
+  const touches = (connection: string): boolean => mayAuditConnection(caller, connection)
 
   /** Aborted when whoever receives it has left. */
   const gone = new AbortController()

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { mayHear } from '../../access/auth.ts'
+import { mayAuditConnection } from '../../access/rules.ts'
 import type { CallerContext } from '../operation.ts'
 import { exportFormat, historyExport } from './export.ts'
 import { DEFAULT_LIMIT, type ReadHistory } from './query.ts'
@@ -69,7 +69,7 @@ async function historyPage<T extends { id: string }>(
       ...(before !== undefined && { before }),
       limit: asked,
       except,
-      touches: (connection) => mayHear(caller, connection),
+      touches: (connection) => mayAuditConnection(caller, connection),
     })
     scanned += asked
     asked = Math.min(asked * 2, BATCH)

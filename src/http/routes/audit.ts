@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../../access/auth.ts'
 import { deny } from '../../access/deny.ts'
+import { allowedFields, type Caller, mayAuditAll, mayDo, mayUse } from '../../access/rules.ts'
 import type { Config } from '../../config/document.ts'
 import { type AuditEvent } from '../../ledger/event.ts'
 import type { History } from '../../ledger/history.ts'

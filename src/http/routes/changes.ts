@@ -1,6 +1,13 @@
 import { z } from '@hono/zod-openapi'
-import { allowedFields, type Caller, isVisible, mayDo, mayHear, mayUse } from '../../access/auth.ts'
 import { deny } from '../../access/deny.ts'
+import {
+  allowedFields,
+  type Caller,
+  isVisible,
+  mayDo,
+  mayAuditConnection,
+  mayUse,
+} from '../../access/rules.ts'
 import type { Actor } from '../../change/actor.ts'
 import type { Config } from '../../config/document.ts'
 import type { History } from '../../ledger/history.ts'
@@ -107,7 +114,7 @@ async function find(
 ): Promise<Result<ChangeRecord>> {
   if (!UUID.test(id)) return refuse('not-found', ABSENT)
   // The id does not tell the connection, so all that the caller may hear of are asked.
-  const touches = (name: string) => mayHear(caller, name)
+  const touches = (name: string) => mayAuditConnection(caller, name)
   const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [], touches })
   const [record] = rows
   if (!record || !touches(record.connection)) {

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { touchesConnection } from '../../access/auth.ts'
+import { touchesConnection } from '../../access/rules.ts'
 import type { Config } from '../../config/document.ts'
 import type { Registry } from '../../model/adapter.ts'
 import { kinds } from '../../model/enums.ts'

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
-import { allowedFields, type Caller, isVisible, mayDo, readableFields } from '../../access/auth.ts'
 import { deny } from '../../access/deny.ts'
+import { allowedFields, type Caller, isVisible, mayDo, readableFields } from '../../access/rules.ts'
 import type { Actor } from '../../change/actor.ts'
 import type { ChangeReply, PlanReply } from '../../change/reply.ts'
 import type { ChangeAnswer } from '../../change/types.ts'
@@ -42,7 +42,7 @@ function locate(
 }
 
 /** An absent resource and an invisible one answer with the same words. */
-const hushed = <T>(result: Result<T>): Result<T> =>
+const hideExistence = <T>(result: Result<T>): Result<T> =>
   !result.ok && result.problem.slug === 'not-found'
     ? { ok: false, problem: { ...result.problem, detail: ABSENT } }
     : result
@@ -62,7 +62,7 @@ async function get(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   const readable = readableFields(caller, kind, address.id)
   const actor = parts.actor(address.connection)
   if (!actor) return refuse('not-found', ABSENT)
-  const read = hushed(await actor.read({ kind, address, readable, requestId, traceparent }))
+  const read = hideExistence(await actor.read({ kind, address, readable, requestId, traceparent }))
   if (!read.ok) return read
   const { etag } = read.value
   const headers = etag === undefined ? {} : { etag }
@@ -115,7 +115,7 @@ async function put(parts: ResourceRouteParts, kind: Kind, context: CallerContext
   const marks = answer.replayed ? { 'idempotency-replayed': 'true' } : {}
   return answer.ok
     ? ok(json(present(kind, answer.value), marks))
-    : hushed({ ok: false, problem: { ...answer.problem, headers: marks } })
+    : hideExistence({ ok: false, problem: { ...answer.problem, headers: marks } })
 }
 
 /** Only names that the model knows are repeated: another one could be anything, a secret included. */

@@ -1,22 +1,10 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import type { Action, CallerConfig, CallerKey, Config, IssuerConfig, Rule } from '../config/document.ts'
+import type { CallerConfig, CallerKey, Config, IssuerConfig } from '../config/document.ts'
 import type { Log } from '../lib/log.ts'
-import { type Kind, kinds } from '../model/enums.ts'
-import { fieldsOf } from '../model/fields.ts'
 import { ok, refuse, type Result } from '../model/problems.ts'
-import { GATEWAY, plainSpelling } from '../model/resource-id.ts'
 import type { Send } from '../upstream/send.ts'
 import { tokenCheck } from './jwt.ts'
-import type { Limit } from './rate-limit.ts'
-
-/** An authenticated internal service and what it came with. */
-export interface Caller {
-  name: string
-  /** The id of its API key, or `jwt:` and the subject of its token. */
-  keyId: string
-  allow: readonly Rule[]
-  limit: Limit | undefined
-}
+import type { Caller } from './rules.ts'
 
 const KEY = /^cgw_([a-z0-9]{1,32})_[A-Za-z0-9_-]{43}$/
 
@@ -116,93 +104,4 @@ export function authenticator({
     const { caller, subject } = verdict
     return ok(callerOf(caller, `jwt:${subject}`))
   }
-}
-
-const globs = new Map<string, string[]>()
-
-/** What stands between the stars of a glob; `\\*` is a star itself. */
-function literalsOf(glob: string): string[] {
-  const known = globs.get(glob)
-  if (known) return known
-  const literals = glob.split(/(?<!\\)\*/).map((literal) => literal.replaceAll('\\*', '*'))
-  globs.set(glob, literals)
-  return literals
-}
-
-/** `*` matches any run of characters, colons included; everything else stands for itself. In linear time. */
-function matches(glob: string, id: string): boolean {
-  const [first = '', ...between] = literalsOf(glob)
-  const last = between.pop()
-  if (last === undefined) return id === first
-  if (!id.startsWith(first)) return false
-  let at = first.length
-  for (const literal of between) {
-    const found = id.indexOf(literal, at)
-    if (found === -1) return false
-    at = found + literal.length
-  }
-  return id.length - last.length >= at && id.endsWith(last)
-}
-
-const grants = (rule: Rule, action: Action): boolean =>
-  rule.actions.includes(action) || (action === 'plan' && rule.actions.includes('write'))
-
-/** Of an event's resource too, whose id may be in its earlier spelling. */
-function covers(rule: Rule, kind: Kind, id: string): boolean {
-  const plain = plainSpelling(id)
-  return rule.kinds.includes(kind) && rule.ids.some((glob) => matches(glob, plain))
-}
-
-/** Whether any rule reaches the resource: without one it does not exist for the caller. */
-export const isVisible = (caller: Caller, kind: Kind, id: string): boolean =>
-  caller.allow.some((rule) => covers(rule, kind, id))
-
-/** Tells of a field whether the caller may use it in this way on the resource. */
-export function allowedFields(
-  caller: Caller,
-  action: Action,
-  kind: Kind,
-  id: string,
-): (field: string) => boolean {
-  const fields = new Set(
-    caller.allow
-      .filter((rule) => grants(rule, action) && covers(rule, kind, id))
-      .flatMap((rule) => rule.fields),
-  )
-  return fields.has('*') ? () => true : (field) => fields.has(field)
-}
-
-export const mayDo = (caller: Caller, action: Action, kind: Kind, id: string): boolean =>
-  caller.allow.some((rule) => grants(rule, action) && covers(rule, kind, id))
-
-/** The names of the fields that the caller may read, as plain data. */
-export const readableFields = (caller: Caller, kind: Kind, id: string): string[] =>
-  Object.keys(fieldsOf(kind)).filter(allowedFields(caller, 'read', kind, id))
-
-export const mayUse = (caller: Caller, action: Action): boolean =>
-  caller.allow.some((rule) => grants(rule, action))
-
-/** Whether a rule lets the caller audit whatever there is. */
-export const mayAuditAll = (caller: Caller): boolean =>
-  caller.allow.some(
-    (rule) =>
-      grants(rule, 'audit') &&
-      rule.ids.includes('*') &&
-      rule.fields.includes('*') &&
-      kinds.every((kind) => rule.kinds.includes(kind)),
-  )
-
-/** Whether events or changes of the connection, or of the gateway itself, could be for the caller. */
-export const mayHear = (caller: Caller, connection: string): boolean =>
-  connection === GATEWAY ? mayAuditAll(caller) : touchesConnection(caller, connection)
-
-/** Whether some rule could match an id of the connection. */
-export function touchesConnection(caller: Caller, connection: string): boolean {
-  const prefix = `${connection}:`
-  return caller.allow.some((rule) =>
-    rule.ids.some((glob) => {
-      const [literal = '', ...more] = literalsOf(glob)
-      return literal.startsWith(prefix) || (more.length > 0 && prefix.startsWith(literal))
-    }),
-  )
 }
