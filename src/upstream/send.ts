@@ -137,7 +137,7 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Fetched>
  */
 export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boolean): Send {
   // What is not a response has no body that the client would look at, and passes as it is.
-  const client = createFetch({ fetch: fetcher as typeof fetch })
+  const client = createFetch({ fetch: fetcher as typeof globalThis.fetch })
 
   return async (request) => {
     const url = buildUrl(request.baseUrl, request)
