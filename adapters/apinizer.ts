@@ -55,6 +55,15 @@ export const apinizer: Adapter = {
       // User names are unique over all projects, and the project `admin` shows everybody's.
       alone: 'username',
       checkKey: (part) => (part.length <= 255 ? undefined : 'must be at most 255 characters long'),
+      example: {
+        key: 'MyProject:other user',
+        summary: 'Apinizer: a new password and an expiry',
+        body: {
+          secret: 'correct-horse-battery-staple',
+          expiresAt: '2027-01-31T23:59:59.000Z',
+          enabled: true,
+        },
+      },
       fields: {
         name: { mutability: 'readWrite', upstream: 'fullName', equivalence: 'trimmed' },
         description: {

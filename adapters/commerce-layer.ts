@@ -1,5 +1,6 @@
 // Odd: every answer carries the client secret, and 401 means both "stale token" and "not allowed".
 // https://docs.commercelayer.io/provisioning/api-reference/api_credentials/update
+import type { FieldFault } from '../src/model/problems.ts'
 import { z } from 'zod'
 import {
   type Adapter,
@@ -47,6 +48,10 @@ const sharedAttributes = {
 const credential = resource<'credential'>({
   type: 'api_credentials',
   include: '?include=role',
+  example: {
+    summary: 'Commerce Layer: a reference and the role',
+    body: { reference: 'vault:9021', roles: ['ABCRtyUpBa'] },
+  },
   fields: {
     name,
     roles: { mutability: 'readWrite', upstream: 'relationships.role', maxItems: 1 },
@@ -88,6 +93,7 @@ const credential = resource<'credential'>({
 const role = resource<'role'>({
   type: 'roles',
   include: '',
+  example: { summary: 'Commerce Layer: a role’s name', body: { name: 'Catalog editors' } },
   fields: { name, kind: readOnly('kind'), ...shared },
   attributes: { name: text, kind: text.optional(), ...sharedAttributes },
 })
@@ -95,6 +101,7 @@ const role = resource<'role'>({
 const permission = resource<'permission'>({
   type: 'permissions',
   include: '',
+  example: { summary: 'Commerce Layer: what a role may do', body: { canRead: true, canDestroy: false } },
   fields: {
     canCreate: flag('can_create'),
     canRead: flag('can_read'),
@@ -184,6 +191,7 @@ function linkageOf(relationships: unknown): unknown {
 function resource<K extends Kind>(of: {
   type: string
   include: string
+  example: { summary: string; body: JsonObject }
   fields: Capabilities<K>
   /** What each attribute is, by its upstream name. */
   attributes: Record<string, z.ZodType>
@@ -237,6 +245,7 @@ function resource<K extends Kind>(of: {
     key: ['id'],
     checkKey: (part) =>
       /^[A-Za-z0-9_-]{1,64}$/.test(part) ? undefined : 'must be 1 to 64 letters, digits, "-" or "_"',
+    example: { key: 'xYZkjABcde', ...of.example },
     fields: of.fields,
     read: {
       request: (ref) => ({
@@ -337,7 +346,7 @@ function refusal(fields: AnyCapabilities, response: UpstreamResponse): Refusal {
   // `INVALID_TOKEN` and `UNAUTHORIZED` both mean either: the token is no longer taken, or the account may not do this.
   if (response.status === 401) return { ...base, staleToken: true }
   if (response.status !== 422) return base
-  const faults = errors.map((error) => {
+  const faults = errors.map((error): FieldFault => {
     const upstream = error.source?.pointer?.replace(/^\/data\/(attributes\/)?/, '').replaceAll('/', '.') ?? ''
     const name = Object.keys(fields).find((key) => fields[key]?.upstream === upstream)
     const validator = error.meta?.error ?? ''

@@ -1,8 +1,8 @@
 // Odd: an API client can be renamed and never read back, and a few bad keys lock the good one out as well.
 // https://docs.discue.io/api-reference/organizations/update-an-api-client.html
+import { parsed, type Refusal, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { z } from 'zod'
 import { type Adapter } from '../src/model/adapter.ts'
-import { parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { isUsable } from '../src/model/unreadable.ts'
 
 const text = z.string().refine(isUsable)
@@ -23,6 +23,11 @@ export const discue: Adapter = {
       // The pages show UUIDs and 21-character nanoids and no pattern: opaque, with the characters that both use.
       checkKey: (part) =>
         /^[A-Za-z0-9_-]{10,64}$/.test(part) ? undefined : 'must be 10 to 64 letters, digits, "-" or "_"',
+      example: {
+        key: '5bc2be68-7498-4853-aa64-4be0ca62934e',
+        summary: 'Discue: the name',
+        body: { name: 'example.com/dev' },
+      },
       fields: { name: { mutability: 'readWrite', upstream: 'name', equivalence: 'trimmed' } },
 
       plan(ref, desired) {
@@ -59,11 +64,11 @@ export const discue: Adapter = {
   },
 }
 
-function refusal(status: number) {
+function refusal(status: number): Refusal {
   // The body has a title and a status and names no field; only the name varies in what is sent.
   if (status !== 400 && status !== 422) return refusalByStatus(status)
   return {
-    problem: 'upstream-validation-failed' as const,
+    problem: 'upstream-validation-failed',
     detail: 'the provider refused the name: it is not valid, or in use already',
     errors: [
       { pointer: '#/name', code: 'upstream-validation-failed', detail: 'not valid, or in use already' },

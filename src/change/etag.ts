@@ -1,5 +1,5 @@
-import type { AuditKeys } from '../lib/keyed-digests.ts'
 import type { ResourceRecord } from '../ledger/types.ts'
+import type { AuditKeys } from '../lib/keyed-digests.ts'
 import type { Kind } from '../model/enums.ts'
 import { type AnyValues, fieldsOf } from '../model/fields.ts'
 import { encodedSpelling, type ResourceAddress } from '../model/resource-id.ts'

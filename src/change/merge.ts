@@ -16,7 +16,7 @@ import {
   schemaFor,
   type Value,
 } from '../model/fields.ts'
-import { type FieldFault, ok, refuse, refuseFields, type Result } from '../model/problems.ts'
+import { codeOfIssue, type FieldFault, ok, refuse, refuseFields, type Result } from '../model/problems.ts'
 import { withoutEchoes } from '../model/redaction.ts'
 import { encodedSpelling } from '../model/resource-id.ts'
 import { Unreadable } from '../model/unreadable.ts'
@@ -78,9 +78,7 @@ export function readBody(
 
 function faultsOf(issue: z.core.$ZodIssue, kind: Kind, capabilities: AnyCapabilities): FieldFault[] {
   if (issue.code !== 'unrecognized_keys') {
-    return [
-      { pointer: bodyPointer(issue.path), code: issue.code.replaceAll('_', '-'), detail: issue.message },
-    ]
+    return [{ pointer: bodyPointer(issue.path), code: codeOfIssue(issue.code), detail: issue.message }]
   }
   return issue.keys.map((name) => {
     const at = bodyPointer([...issue.path, name])

@@ -4,7 +4,7 @@ import { Secret } from '../lib/secret.ts'
 import type { Current, Deployment, KindSpec, Ref, UpstreamRequest } from '../model/adapter.ts'
 import type { Kind } from '../model/enums.ts'
 import { type AnyCapabilities, type AnyValues, isPlain, isTaken, sameValue } from '../model/fields.ts'
-import type { Problem } from '../model/problems.ts'
+import type { FieldFault, Problem } from '../model/problems.ts'
 import type { Merged } from './merge.ts'
 
 /** A write that is about to be made, and all that is needed to find out afterwards whether it was. */
@@ -122,7 +122,7 @@ export function notTakenProblem(
   fields: readonly string[],
 ): Problem {
   const said = `the provider answered with success and reports another value than was asked for: ${fields.join(', ')}`
-  const errors = fields.map((name) => ({
+  const errors = fields.map((name): FieldFault => ({
     pointer: `#/${name}`,
     code: 'not-taken',
     detail: 'the provider reports another value',

@@ -1,3 +1,4 @@
+import { describeOperations, openApiDocument } from './openapi.ts'
 import { OpenAPIHono } from '@hono/zod-openapi'
 import type { Actor } from '../change/actor.ts'
 import type { History } from '../ledger/history.ts'
@@ -6,8 +7,7 @@ import { traceparentOf } from '../lib/trace.ts'
 import type { Registry } from '../model/adapter.ts'
 import { type Problem, ok, refuse, type Result } from '../model/problems.ts'
 import { type AdmissionParts, createAdmission } from './admission.ts'
-import { openApiDocument } from './openapi.ts'
-import { type Operation, type OperationContext, problemResponse, readQuery, register } from './operation.ts'
+import { type Operation, type OperationContext, problemResponse, readQuery } from './operation.ts'
 import { requestIdOf } from './request-headers.ts'
 import { auditOperations } from './routes/audit.ts'
 import { changeOperations } from './routes/changes.ts'
@@ -125,7 +125,6 @@ export function createApp(parts: AppParts): OpenAPIHono {
   for (const [path, routes] of Map.groupBy(operations, ({ path }) => path)) {
     const pattern = path.replace(/\{(\w+)\}/g, ':$1')
     for (const operation of routes) {
-      register(app, operation)
       app.on(operation.method.toUpperCase(), pattern, (c) => answer(c.req.raw, c.env, operation))
     }
     // HEAD is answered wherever GET is.
@@ -136,18 +135,6 @@ export function createApp(parts: AppParts): OpenAPIHono {
   }
   app.notFound((c) => answer(c.req.raw, c.env))
 
-  app.openAPIRegistry.registerComponent('securitySchemes', 'bearer', {
-    type: 'http',
-    scheme: 'bearer',
-    description:
-      'An API key (`cgw_…`), or a JWT of an issuer that the gateway is configured with. A proxy such as Cloudflare ' +
-      'Access puts the JWT into a header of its own instead (`Cf-Access-Jwt-Assertion`). One credential a request.',
-  })
-  app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
-    type: 'apiKey',
-    in: 'header',
-    name: 'X-API-Key',
-    description: 'An API key (`cgw_…`).',
-  })
+  describeOperations(app, operations)
   return app
 }

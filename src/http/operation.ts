@@ -1,6 +1,7 @@
-import { type OpenAPIHono, z } from '@hono/zod-openapi'
+import { z } from '@hono/zod-openapi'
 import { CHALLENGE } from '../access/authenticate.ts'
 import { type Caller } from '../access/rules.ts'
+import { faultCodes, outcomes } from '../model/enums.ts'
 import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } from '../model/problems.ts'
 
 /** What a handler gets: the request's parts that every operation needs, already checked. */
@@ -17,7 +18,12 @@ export interface OperationContext {
 }
 export type CallerContext = OperationContext & { caller: Caller }
 
+/** Headers that only some replies carry. */
+export type ReplyHeader = 'ETag' | 'Idempotency-Replayed'
+
 interface Common {
+  /** `operationId` of the description: what generated clients call it. */
+  name: string
   method: 'get' | 'put' | 'post'
   /** With one parameter at the most, `{id}` or `{slug}`. */
   path: string
@@ -26,12 +32,19 @@ interface Common {
   /** True for what only a page loads: it is served and not described. */
   hidden?: true
   summary: string
-  description?: string
+  description: string
   tag: string
   query?: z.ZodObject
   headers?: z.ZodObject
   body?: { schema: z.ZodType; examples: Record<string, { summary: string; value: unknown }> }
-  success: Record<number, { description: string; content?: Record<string, { schema: z.ZodType }> }>
+  success: Record<
+    number,
+    {
+      description: string
+      headers?: readonly ReplyHeader[]
+      content?: Record<string, { schema: z.ZodType }>
+    }
+  >
   problems: readonly ProblemSlug[]
 }
 
@@ -42,7 +55,9 @@ export type Operation =
 
 export const problemSchema = z
   .looseObject({
-    type: z.string().openapi({ example: '/problems/unsupported-field' }),
+    type: z
+      .enum(Object.keys(problems).map((slug) => `/problems/${slug}`))
+      .openapi({ example: '/problems/unsupported-field' }),
     title: z.string(),
     status: z.int(),
     detail: z.string(),
@@ -50,75 +65,15 @@ export const problemSchema = z
     requestId: z.string(),
     retryable: z.boolean(),
     changeId: z.string().optional(),
-    outcome: z.string().optional(),
-    errors: z.array(z.object({ pointer: z.string(), code: z.string(), detail: z.string() })).optional(),
+    outcome: z.enum(outcomes).optional(),
+    errors: z
+      .array(z.object({ pointer: z.string(), code: z.enum(faultCodes), detail: z.string() }))
+      .optional(),
     fields: z.record(z.string(), z.looseObject({})).optional().openapi({
       description: 'Fields of which the provider `told` something else than what was asked for.',
     }),
   })
   .openapi('Problem', { description: 'RFC 9457. `type` is a page on this gateway.' })
-
-/** Every operation may answer these, whether it asks for a caller or not. */
-const always = [
-  'malformed-request',
-  'invalid-id',
-  'invalid-query',
-  'request-timeout',
-  'headers-too-large',
-  'internal-error',
-  'not-ready',
-] as const
-const withCaller = ['unauthenticated', 'invalid-header', 'forbidden', 'rate-limited'] as const
-
-/** A problem document as the API reference shows it. */
-function example(slug: ProblemSlug, path: string) {
-  const { title, status, text, retryable } = problems[slug]
-  const requestId = '01979d3e-5b1a-7c3e-9f00-0123456789ab'
-  return { type: `/problems/${slug}`, title, status, detail: text, instance: path, requestId, retryable }
-}
-
-export function register(app: OpenAPIHono, operation: Operation): void {
-  if (operation.hidden) return
-  const { method, path, summary, description, tag, query, headers, body, success } = operation
-  const slugs = [...new Set([...always, ...(operation.public ? [] : withCaller), ...operation.problems])]
-  const byStatus = Map.groupBy(slugs.toSorted(), (slug) => problems[slug].status)
-  const refusals = Object.fromEntries(
-    [...byStatus].map(([status, list]) => [
-      status,
-      {
-        description: list.map((slug) => `\`${slug}\`: ${problems[slug].title}`).join('; '),
-        content: {
-          'application/problem+json': {
-            schema: problemSchema,
-            examples: Object.fromEntries(
-              list.map((slug) => [slug, { summary: problems[slug].title, value: example(slug, path) }]),
-            ),
-          },
-        },
-      },
-    ]),
-  )
-  const id = z.string().openapi({ param: { name: 'id', in: 'path', ...operation.id } })
-  app.openAPIRegistry.registerPath({
-    method,
-    path,
-    summary,
-    ...(description && { description }),
-    tags: [tag],
-    operationId: `${method}${path.replace(/[{}]/g, '').replace(/[/.]+(\w?)/g, (_, c: string) => c.toUpperCase())}`,
-    security: operation.public ? [] : [{ bearer: [] }, { apiKey: [] }],
-    request: {
-      ...(path.includes('{id}') && { params: z.object({ id }) }),
-      ...(path.includes('{slug}') && {
-        params: z.object({ slug: z.enum(Object.keys(problems) as [ProblemSlug]) }),
-      }),
-      ...(query && { query }),
-      ...(headers && { headers }),
-      ...(body && { body: { required: true, content: { 'application/json': body } } }),
-    },
-    responses: { ...refusals, ...success },
-  })
-}
 
 const querySchemas = new WeakMap<Operation, z.ZodObject>()
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Json } from '../lib/json.ts'
+import type { Json, JsonObject } from '../lib/json.ts'
 import type { Secret } from '../lib/secret.ts'
 import type { Kind } from './enums.ts'
 import type { Capabilities, Values } from './fields.ts'
@@ -14,7 +14,7 @@ export interface Adapter {
   /** Kinds that the provider has; a kind without an entry does not exist there. */
   kinds: { [K in Kind]?: KindSpec<K> }
   /**
-   * What stands before every path template, such as `https://api.discue.io/v1`. Without a default it must be configured.
+   * What stands before every path template, such as `https://api.example.com/v1`. Without a default it must be configured.
    * `plainHttp` where the provider is installed on private networks and speaks plain HTTP there.
    */
   baseUrl: { default?: string; plainHttp?: true }
@@ -45,6 +45,8 @@ export interface KindSpec<K extends Kind> {
   /** Checks one decoded part of the key; the fault's text, or undefined where it is good. */
   checkKey(part: string): string | undefined
   fields: Capabilities<K>
+  /** For the reference: the key of a resource, and a change that its provider takes. `summary` says what it changes. */
+  example: { key: string; summary: string; body: JsonObject }
   /** Absent where the provider cannot be read. */
   read?: {
     request(ref: Ref): UpstreamRequest

@@ -43,3 +43,27 @@ export const openStates = [
   'needs_attention',
   'partial',
 ] as const satisfies ChangeState[]
+
+/** What may be wrong with one member of a request. */
+export const faultCodes = [
+  'unsupported-field',
+  'read-only-field',
+  'incomplete-representation',
+  'secret-required-by-provider',
+  'unreadable-field',
+  'not-taken',
+  'upstream-validation-failed',
+  // Of a value, as zod calls them.
+  'invalid-type',
+  'invalid-format',
+  'invalid-value',
+  'invalid-union',
+  'invalid-key',
+  'invalid-element',
+  'not-multiple-of',
+  'too-big',
+  'too-small',
+  'unrecognized-keys',
+  'custom',
+] as const
+export type FaultCode = (typeof faultCodes)[number]

@@ -55,8 +55,7 @@ export function sameRanges(one: readonly string[], other: readonly string[]): bo
 }
 
 /**
- * True when `to` admits an address that `from` does not. An empty list admits every address (Apinizer's rule for
- * `ipList`). Text that is no address cannot be shown to be harmless, so a new one counts as admitting more.
+ * True when `to` admits an address that `from` does not. An empty list admits every address. Text that is no address cannot be shown to be harmless, so a new one counts as admitting more.
  */
 export function admitsMore(from: readonly string[], to: readonly string[]): boolean {
   if (from.length === 0) return false

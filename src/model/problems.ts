@@ -1,4 +1,5 @@
-import type { Kind } from './enums.ts'
+import type { z } from 'zod'
+import type { FaultCode, Kind } from './enums.ts'
 
 import type { FieldChanges } from './fields.ts'
 
@@ -233,9 +234,25 @@ export const problems = {
 export type ProblemSlug = keyof typeof problems
 
 /** One fault of one field. `pointer` is a URI fragment into the request body (RFC 6901 §6), such as `#/name`. */
+/** Of a value, as zod calls it. */
+const codes: Record<z.core.$ZodIssue['code'], FaultCode> = {
+  invalid_type: 'invalid-type',
+  invalid_format: 'invalid-format',
+  invalid_value: 'invalid-value',
+  invalid_union: 'invalid-union',
+  invalid_key: 'invalid-key',
+  invalid_element: 'invalid-element',
+  not_multiple_of: 'not-multiple-of',
+  too_big: 'too-big',
+  too_small: 'too-small',
+  unrecognized_keys: 'unrecognized-keys',
+  custom: 'custom',
+}
+export const codeOfIssue = (code: z.core.$ZodIssue['code']): FaultCode => codes[code]
+
 export interface FieldFault {
   pointer: string
-  code: string
+  code: FaultCode
   detail: string
 }
 

@@ -22,10 +22,11 @@ export function lawful(adapter: Adapter): Adapter {
 }
 
 function lawfulKind(kind: Kind, spec: KindSpec<Kind>): KindSpec<Kind> {
-  const { key, fields, read } = spec
+  const { key, example, fields, read } = spec
   const shapes = shapesOf(kind, fields)
   return {
     key,
+    example,
     fields,
     checkKey: held(spec.checkKey, z.string().min(1).optional()),
     ...(read && {

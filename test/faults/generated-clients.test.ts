@@ -51,7 +51,7 @@ const program = `
 import createClient from 'openapi-fetch'
 import type { paths } from './openapi-fetch'
 import { client } from './hey-api/client.gen'
-import { getAudit, getChanges, getCredentialsId, putCredentialsId } from './hey-api'
+import { listAuditEvents, listChanges, getCredential, updateCredential } from './hey-api'
 
 const id = 'apinizer:MyProject:other user'
 // A list comes as NDJSON or CSV too: which media types it reads is told to openapi-fetch once.
@@ -77,7 +77,7 @@ if (change.error) {
   change.error.errors?.[0]?.pointer satisfies string | undefined
   // @ts-expect-error
   change.error.type satisfies number
-} else if ('plan' in change.data) {
+} else if (change.data.outcome === 'planned') {
   change.data.plan.changed satisfies boolean
   // @ts-expect-error
   change.data.plan.changed satisfies string
@@ -101,26 +101,26 @@ changes.data?.data[0]?.state satisfies string | undefined
 // @ts-expect-error
 changes.data?.data[0]?.state satisfies number | undefined
 
-const same = await getCredentialsId({ client, path: { id } })
+const same = await getCredential({ client, path: { id } })
 same.data?.id satisfies string | undefined
 // @ts-expect-error
 same.data?.id satisfies number | undefined
-const second = await putCredentialsId({ client, path: { id }, body: { enabled: false }, headers: { 'if-match': '"x"' } })
+const second = await updateCredential({ client, path: { id }, body: { enabled: false }, headers: { 'if-match': '"x"' } })
 second.error?.type satisfies string | undefined
 // @ts-expect-error
 second.error?.type satisfies number | undefined
-if (second.data && 'plan' in second.data) second.data.plan.changed satisfies boolean
+if (second.data?.outcome === 'planned') second.data.plan.changed satisfies boolean
 else {
   second.data?.outcome satisfies 'applied' | undefined
   // @ts-expect-error
   second.data?.outcome satisfies number | undefined
 }
-const events = await getAudit({ client, query: { resource: id, limit: 1 } })
+const events = await listAuditEvents({ client, query: { resource: id, limit: 1 } })
 events.data?.data[0]?.resource satisfies string | null | undefined
 events.data?.nextCursor satisfies string | null | undefined
 // @ts-expect-error
 events.data?.nextCursor satisfies number | undefined
-const others = await getChanges({ client, query: { resource: id } })
+const others = await listChanges({ client, query: { resource: id } })
 others.data?.data[0]?.state satisfies string | undefined
 // @ts-expect-error
 others.data?.data[0]?.state satisfies number | undefined

@@ -101,14 +101,14 @@ export function heyApi(
 ): Client {
   // It sends the key in both of the headers that the description names.
   const client = made.createClient({ baseUrl, auth: () => key })
-  const named = (method: string, kind: Kind) => sdk[`${method}${kind[0]?.toUpperCase()}${kind.slice(1)}sId`]
+  const named = (verb: string, kind: Kind) => sdk[`${verb}${kind[0]?.toUpperCase()}${kind.slice(1)}`]
   return {
     get: async (kind, id, headers = {}) =>
       withBody(await named('get', kind)({ client, path: { id }, headers })),
     put: async (kind, id, body, headers = {}) =>
-      withBody(await named('put', kind)({ client, path: { id }, body, headers })),
+      withBody(await named('update', kind)({ client, path: { id }, body, headers })),
     list: async (path, query) =>
-      withBody(await (path === 'audit' ? sdk.getAudit : sdk.getChanges)({ client, query })),
+      withBody(await (path === 'audit' ? sdk.listAuditEvents : sdk.listChanges)({ client, query })),
   }
 }
 

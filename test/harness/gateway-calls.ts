@@ -41,12 +41,12 @@ export async function call(
   }
 }
 
-let paths: Promise<Record<string, Json>> | undefined
+let description: Promise<Json> | undefined
 
 /** Every answer of every suite is one that the OpenAPI document lists for its operation. */
 async function expectDocumented(method: string, path: string, response: Response): Promise<void> {
-  paths ??= gatewayFetch('/openapi.json').then(async (answer) => ((await answer.json()) as Json).paths)
-  const known = await paths
+  description ??= gatewayFetch('/openapi.json').then((answer) => answer.json())
+  const { paths: known, components } = (await description) as Json
   const [pathname = ''] = path.split('?')
   const template = Object.keys(known).find((one) =>
     new RegExp(`^${one.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
@@ -57,7 +57,8 @@ async function expectDocumented(method: string, path: string, response: Response
     expect([404, 405]).toContain(response.status)
     return
   }
-  const documented = operation.responses[response.status]
+  const said = operation.responses[response.status]
+  const documented = said?.$ref ? components.responses[said.$ref.split('/').at(-1)] : said
   expect(
     documented,
     `${method} ${template} answered ${response.status}, which is not documented`,

@@ -42,6 +42,11 @@ const toy: Adapter = {
       key: ['realm', 'login'],
       checkKey: (part) =>
         /^[a-z ]{1,20}$/.test(part) ? undefined : 'must be 1 to 20 small letters or spaces',
+      example: {
+        key: 'museum:night watch',
+        summary: 'Toy: a label',
+        body: { name: 'Night watch' },
+      },
       fields: {
         name: { mutability: 'readWrite', upstream: 'label' },
         enabled: { mutability: 'readWrite', upstream: 'active' },

@@ -41,13 +41,24 @@ export function describeGateway(document: Json): Description {
     return validate(body) ? undefined : ajv.errorsText(validate.errors)
   }
 
+  const resolve = (part: Json): Json => {
+    const { $ref } = part ?? {}
+    return $ref === undefined
+      ? part
+      : $ref
+          .slice('#/'.length)
+          .split('/')
+          .reduce((at: Json, name: string) => at[name], document)
+  }
   const operations = Object.entries<Json>(document.paths).flatMap(([path, byMethod]) =>
     Object.entries<Json>(byMethod).map(([method, one]): Described => ({
       method: method.toUpperCase(),
       path,
-      parameters: one.parameters ?? [],
+      parameters: (one.parameters ?? []).map(resolve),
       ...(one.requestBody && { body: one.requestBody.content['application/json'] }),
-      responses: one.responses,
+      responses: Object.fromEntries(
+        Object.entries<Json>(one.responses).map(([status, response]) => [status, resolve(response)]),
+      ),
     })),
   )
   const patterns = new Map(
@@ -62,24 +73,19 @@ export function describeGateway(document: Json): Description {
   return {
     operations,
     slugs: new Set(slugs),
-    resolve(schema) {
-      if (!schema?.$ref) return schema
-      return schema.$ref
-        .slice('#/'.length)
-        .split('/')
-        .reduce((at: Json, part: string) => at[part], document)
-    },
+    resolve,
     matching: (method, target) =>
       operations.filter(
         (one) =>
           one.method === (method === 'HEAD' ? 'GET' : method) &&
           patterns.get(one.path)?.test(target.split('?')[0] ?? ''),
       ),
-    faultOf: ({ path, method }, status, type, body) =>
-      faultAt(
-        ['paths', path, method.toLowerCase(), 'responses', String(status), 'content', type, 'schema'],
-        body,
-      ),
+    faultOf({ path, method }, status, type, body) {
+      const at = ['paths', path, method.toLowerCase(), 'responses', String(status)]
+      const response = at.reduce((part: Json, name) => part[name], document)
+      const place = response.$ref?.slice('#/'.length).split('/') ?? at
+      return faultAt([...place, 'content', type, 'schema'], body)
+    },
     problemFaultOf: (body) => faultAt(['components', 'schemas', 'Problem'], body),
   }
 }

@@ -144,6 +144,7 @@ const columns = Object.keys(eventSchema.shape)
 export function auditOperations(parts: AuditRouteParts): Operation[] {
   return [
     {
+      name: 'listAuditEvents',
       method: 'get',
       path: '/audit',
       tag: 'Audit',

@@ -15,7 +15,7 @@ import type { ChangeRecord } from '../../ledger/types.ts'
 import { bodyPointer, isClean } from '../../lib/json.ts'
 import type { Log } from '../../lib/log.ts'
 import { type ChangeState, changeStates, kinds } from '../../model/enums.ts'
-import { ok, refuse, refuseFields, type Result } from '../../model/problems.ts'
+import { codeOfIssue, ok, refuse, refuseFields, type Result } from '../../model/problems.ts'
 import { HIDDEN } from '../../model/redaction.ts'
 import { historyAnswer, pageOf } from '../lists/pages.ts'
 import { historyFilter, historyQuery, UUID } from '../lists/query.ts'
@@ -167,7 +167,7 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
     return refuseFields(
       read.error.issues.map(({ path, code, message }) => ({
         pointer: bodyPointer(path),
-        code: code.replaceAll('_', '-'),
+        code: codeOfIssue(code),
         detail: message,
       })),
     )
@@ -200,21 +200,25 @@ export function changeOperations(parts: ChangeRouteParts): Operation[] {
   }
   return [
     {
+      name: 'listChanges',
       method: 'get',
       path: '/changes',
       tag: 'Changes',
       summary: 'List changes, newest first',
+      description: 'Of resources that the caller may read; each with its state.',
       query,
       success: pageOf(changeSchema, 'changes'),
       problems: [],
       handle: (context) => list(parts, context),
     },
     {
+      name: 'getChange',
       method: 'get',
       path: '/changes/{id}',
       id,
       tag: 'Changes',
       summary: 'Read a change: its state and everything that happened',
+      description: 'The change, with the events of its story.',
       success: {
         200: {
           description: 'The change with its events, oldest first.',
@@ -225,6 +229,7 @@ export function changeOperations(parts: ChangeRouteParts): Operation[] {
       handle: ({ caller, segment }) => get(parts, caller, segment),
     },
     {
+      name: 'resolveChange',
       method: 'post',
       path: '/changes/{id}/resolve',
       id,

@@ -98,7 +98,9 @@ Scalar.createApiReference('#reference', {
 const conditional = z.object({
   'if-none-match': z.string().optional().openapi({ description: 'Entity tags; 304 when one still holds.' }),
 })
-const UNCHANGED = { 304: { description: 'It is still what `If-None-Match` names.' } }
+const UNCHANGED = {
+  304: { description: 'It is still what `If-None-Match` names.', headers: ['ETag'] },
+} as const
 
 const text = (description: string, type: string) => ({
   200: { description, content: { [type]: { schema: z.string() } } },
@@ -131,27 +133,37 @@ export function documentationOperations({
   return [
     {
       ...common,
+      name: 'getOpenApiJson',
       path: '/openapi.json',
       summary: 'This document as JSON',
+      description: 'OpenAPI 3.1, with an entity tag.',
       headers: conditional,
       success: {
-        200: { description: 'OpenAPI 3.1.', content: { 'application/json': { schema: z.looseObject({}) } } },
+        200: {
+          description: 'OpenAPI 3.1.',
+          headers: ['ETag'],
+          content: { 'application/json': { schema: z.looseObject({}) } },
+        },
         ...UNCHANGED,
       },
       handle: serve(json),
     },
     {
       ...common,
+      name: 'getOpenApiYaml',
       path: '/openapi.yaml',
       summary: 'This document as YAML',
+      description: 'OpenAPI 3.1, with an entity tag.',
       headers: conditional,
       success: { ...text('OpenAPI 3.1.', 'application/yaml'), ...UNCHANGED },
       handle: serve(yaml),
     },
     {
       ...common,
+      name: 'getReference',
       path: '/docs',
       summary: 'The API reference for people',
+      description: 'A page that shows this document.',
       success: text('A page.', 'text/html'),
       handle: () =>
         page(
@@ -163,23 +175,29 @@ export function documentationOperations({
     {
       ...common,
       hidden: true,
+      name: 'getReferenceScript',
       path: '/docs/reference.js',
       summary: 'The script of the API reference',
+      description: 'Loaded by the page.',
       success: text('A script.', 'text/javascript'),
       handle: serve(reference),
     },
     {
       ...common,
       hidden: true,
+      name: 'getReferenceStart',
       path: '/docs/start.js',
       summary: 'What the API reference is started with',
+      description: 'Loaded by the page.',
       success: text('A script.', 'text/javascript'),
       handle: serve(start),
     },
     {
       ...common,
+      name: 'getProblem',
       path: '/problems/{slug}',
       summary: 'What a problem means and what to do about it',
+      description: 'The page that `type` of a problem leads to.',
       success: text('A page.', 'text/html'),
       problems: ['not-found'],
       handle: ({ segment, requestId, url }) => {
@@ -206,4 +224,4 @@ export function documentationOperations({
 
 /** The document as it is committed: one spelling, no aliases. */
 export const toYaml = (value: object): string =>
-  stringify(value, { aliasDuplicateObjects: false, lineWidth: 110 })
+  stringify(value, { aliasDuplicateObjects: false, lineWidth: 120 })

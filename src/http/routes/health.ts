@@ -18,21 +18,25 @@ export function healthOperations(readiness: Readiness): Operation[] {
   const content = { 'application/json': { schema: health } }
   return [
     {
+      name: 'getLiveness',
       method: 'get',
       path: '/health/live',
       public: true,
       tag: 'Health',
       summary: 'Whether the process answers at all',
+      description: 'For liveness probes: nothing is looked at.',
       success: { 200: { description: 'It does.', content } },
       problems: [],
       handle: () => answer([]),
     },
     {
+      name: 'getReadiness',
       method: 'get',
       path: '/health/ready',
       public: true,
       tag: 'Health',
       summary: 'Whether changes can be taken: configuration and store',
+      description: 'For readiness probes: 503 while no change can be taken.',
       success: {
         200: { description: 'They can.', content },
         503: { description: 'They cannot; `reasons` says why.', content },

@@ -93,19 +93,23 @@ export function providerOperations({
 }): Operation[] {
   return [
     {
+      name: 'listProviders',
       method: 'get',
       path: '/providers',
       tag: 'Providers',
       summary: 'List the providers and what each can do with every field',
+      description: 'What can be set, read or cleared, and how long a value may be.',
       success: { 200: { description: 'All of them.', content: page(provider) } },
       problems: [],
       handle: async () => ok(list(describe(registry))),
     },
     {
+      name: 'listConnections',
       method: 'get',
       path: '/connections',
       tag: 'Providers',
       summary: 'List the connections that the caller’s rules touch',
+      description: 'To be named in ids.',
       success: { 200: { description: 'Without addresses and secrets.', content: page(connection) } },
       problems: [],
       handle: async ({ caller }) =>

@@ -88,11 +88,15 @@ export function resourceSchema(registry: Registry, kind: Kind): z.ZodType {
     const shown = textual ? values.nullable() : z.union([values, z.literal('[hidden]'), z.null()])
     return [[name, shown.optional().openapi({ description: about, example })] as const]
   })
+  const [[provider, adapter] = ['', undefined]] = Object.entries(registry).filter(
+    ([, { kinds }]) => kinds[kind],
+  )
+  const key = adapter?.kinds[kind]?.example.key ?? ''
   return z
     .object({
-      id: z.string().openapi({ description: 'The canonical id.', example: 'apinizer:MyProject:api-user' }),
-      connection: z.string().openapi({ example: 'apinizer' }),
-      provider: z.string().openapi({ example: 'apinizer' }),
+      id: z.string().openapi({ description: 'The canonical id.', example: `${provider}:${key}` }),
+      connection: z.string().openapi({ example: provider }),
+      provider: z.string().openapi({ example: provider }),
       readable: z.boolean().openapi({
         description:
           'False where the provider cannot be read: the values are the last that it told or, where it told none, that were applied.',
@@ -143,6 +147,7 @@ const deployment = z
 
 export const planSchema = z
   .object({
+    outcome: z.literal('planned'),
     plan: z.object({
       request: z
         .object({
@@ -160,7 +165,7 @@ export const planSchema = z
   })
   .openapi('Plan', { description: 'What a change would send. Nothing was written.' })
 
-export const changeSchema = (kind: Kind, resource: z.ZodType): z.ZodType =>
+export const changeSchema = (kind: Kind, resource: z.ZodType) =>
   z
     .object({
       changeId: z.uuid(),

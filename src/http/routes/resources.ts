@@ -134,44 +134,22 @@ const forbiddenFields = (
 
 /** The reply's `resource` stands under the name of its kind. */
 function present(kind: Kind, result: ChangeReply | PlanReply): object {
-  if ('plan' in result) return result
+  if ('plan' in result) return { outcome: 'planned', ...result }
   const { changeId, outcome, changed, widens, resource, ...rest } = result
   return { changeId, outcome, changed, widens, [kind]: resource, ...rest }
 }
 
-const examples: Record<Kind, Record<string, { summary: string; value: unknown }>> = {
-  credential: {
-    'commerce-layer': {
-      summary: 'Commerce Layer: a reference and the role',
-      value: { reference: 'vault:9021', roles: ['ABCRtyUpBa'] },
-    },
-    discue: { summary: 'Discue: the name', value: { name: 'example.com/dev' } },
-    apinizer: {
-      summary: 'Apinizer: a new password and an expiry',
-      value: { secret: 'correct-horse-battery-staple', expiresAt: '2027-01-31T23:59:59.000Z', enabled: true },
-    },
-  },
-  role: {
-    'commerce-layer': { summary: 'Commerce Layer: a role’s name', value: { name: 'Catalog editors' } },
-  },
-  permission: {
-    'commerce-layer': {
-      summary: 'Commerce Layer: what a role may do',
-      value: { canRead: true, canDestroy: false },
-    },
-  },
-}
+/** An id and a body at each provider that has the kind, under the provider’s name. */
+const examplesOf = (registry: Registry, kind: Kind) =>
+  Object.entries(registry).flatMap(([provider, { kinds: own }]) => {
+    const example = own[kind]?.example
+    return example ? [{ provider, ...example }] : []
+  })
 
-/** An id at each provider, under the names of the bodies' examples. */
-const ids: Record<string, { value: string }> = {
-  'commerce-layer': { value: 'commerce-layer:xYZkjABcde' },
-  discue: { value: 'discue:5bc2be68-7498-4853-aa64-4be0ca62934e' },
-  apinizer: { value: 'apinizer:MyProject:other user' },
-}
-const idOf = (kind: Kind) => ({
+const idOf = (registry: Registry, kind: Kind) => ({
   description: 'An id (`{connection}:{key}`) or an alias, percent-encoded once as any text in a path.',
   examples: Object.fromEntries(
-    Object.keys(examples[kind]).flatMap((name) => (ids[name] ? [[name, ids[name]]] : [])),
+    examplesOf(registry, kind).map(({ provider, key }) => [provider, { value: `${provider}:${key}` }]),
   ),
 })
 
@@ -215,13 +193,22 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
   return kinds.flatMap((kind): Operation[] => {
     const path = `/${kind}s/{id}`
     const resource = resourceSchema(parts.registry, kind)
+    const bodies = Object.fromEntries(
+      examplesOf(parts.registry, kind).map(({ provider, summary, body }) => [
+        provider,
+        { summary, value: body },
+      ]),
+    )
     return [
       {
+        name: `get${title(kind)}`,
         method: 'get',
         path,
-        id: idOf(kind),
+        id: idOf(parts.registry, kind),
         tag: `${title(kind)}s`,
         summary: `Read a ${kind}`,
+        description:
+          'As the provider has it, or as it was last applied where it cannot be read. Never with a secret.',
         headers: z.object({
           'if-none-match': z
             .string()
@@ -229,16 +216,21 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
             .openapi({ description: 'Entity tags; 304 when one still holds.' }),
         }),
         success: {
-          200: { description: `The ${kind}.`, content: { 'application/json': { schema: resource } } },
-          304: { description: 'It is still what `If-None-Match` names.' },
+          200: {
+            description: `The ${kind}.`,
+            headers: ['ETag'],
+            content: { 'application/json': { schema: resource } },
+          },
+          304: { description: 'It is still what `If-None-Match` names.', headers: ['ETag'] },
         },
         problems: [...shared, 'upstream-locked', 'upstream-conflict', 'upstream-validation-failed'],
         handle: (context) => get(parts, kind, context),
       },
       {
+        name: `update${title(kind)}`,
         method: 'put',
         path,
-        id: idOf(kind),
+        id: idOf(parts.registry, kind),
         tag: `${title(kind)}s`,
         summary: `Change a ${kind}`,
         description:
@@ -272,11 +264,16 @@ export function resourceOperations(parts: ResourceRouteParts): Operation[] {
             .optional()
             .openapi({ description: 'Percent-encoded UTF-8, at most 500 characters.' }),
         }),
-        body: { schema: updateSchema(parts.registry, kind), examples: examples[kind] },
+        body: { schema: updateSchema(parts.registry, kind), examples: bodies },
         success: {
           200: {
             description: 'Applied, or the plan of a dry run.',
-            content: { 'application/json': { schema: z.union([changeSchema(kind, resource), planSchema]) } },
+            headers: ['Idempotency-Replayed'],
+            content: {
+              'application/json': {
+                schema: z.discriminatedUnion('outcome', [changeSchema(kind, resource), planSchema]),
+              },
+            },
           },
         },
         problems: [...shared, ...ofChanges],
