@@ -1,12 +1,14 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { registry } from '../adapters/index.ts'
 import { createApp } from '../src/http/app.ts'
 import { openApiDocument } from '../src/http/openapi.ts'
 import { toYaml } from '../src/http/routes/docs.ts'
 import { openLog } from '../src/lib/log.ts'
 
-// Writes openapi.yaml from the schemas that validate, or with --check says whether the committed file is current.
+// Writes openapi.yaml from the schemas that validate, or with --check says whether the committed file is current
+// and has nothing that a linter for such documents would warn of.
 const { values, positionals } = parseArgs({
   options: { check: { type: 'boolean', default: false } },
   allowPositionals: true,
@@ -34,8 +36,14 @@ const app = createApp({
 })
 const text = toYaml(openApiDocument(app))
 
-if (!values.check) writeFileSync(file, text)
-else if (readFileSync(file, 'utf8') !== text) {
-  process.stderr.write(`${file} is not what the code describes; run: npm run openapi\n`)
-  process.exit(1)
-}
+if (values.check) {
+  const faults = await lintFromString({
+    source: text,
+    config: await createConfig({ extends: ['recommended'] }),
+  })
+  if (readFileSync(file, 'utf8') !== text)
+    process.stderr.write(`${file} is not what the code describes; run: npm run openapi\n`)
+  for (const { ruleId, message, location } of faults)
+    process.stderr.write(`${file}${location[0]?.pointer ?? ''}: ${message} (${ruleId})\n`)
+  process.exitCode = faults.length > 0 || readFileSync(file, 'utf8') !== text ? 1 : 0
+} else writeFileSync(file, text)
