@@ -95,7 +95,7 @@ export default defineConfig({
         'src/upstream/{send,sign-in}.ts',
         'src/lib/keyed-digests.ts',
         'src/config/one-account.ts',
-        'src/change/change.ts',
+        'src/change/prepare.ts',
       ],
       rules: { 'no-restricted-properties': 'off' },
     },

@@ -2,15 +2,12 @@ import type { Entry, EventDraft, ResourceRecord } from '../ledger/types.ts'
 import { Deadline } from '../lib/deadline.ts'
 import { newId } from '../lib/id.ts'
 import type { JsonObject } from '../lib/json.ts'
-import type { Deployment, KindSpec, Ref, UpstreamRequest } from '../model/adapter.ts'
-import type { Kind } from '../model/enums.ts'
-import type { AnyValues, FieldChanges, Values } from '../model/fields.ts'
+import type { Deployment, UpstreamRequest } from '../model/adapter.ts'
+import type { AnyValues } from '../model/fields.ts'
 import { endOfId } from '../model/one-resource.ts'
-import { ok, type Problem, refuse, type Result } from '../model/problems.ts'
-import { hideChanges, withoutEchoes } from '../model/redaction.ts'
+import { ok, type Problem, refuse } from '../model/problems.ts'
 import { buildUrl, pathOf } from '../upstream/send.ts'
 import { type Conclusion, conclude, type Basis } from './conclusion.ts'
-import { etagOf } from './etag.ts'
 import {
   answerOvertaken,
   consultKey,
@@ -20,22 +17,13 @@ import {
   settledReply,
   type StoredAnswer,
 } from './idempotency.ts'
-import { merge, readBody, withFingerprints } from './merge.ts'
-import { intentOf, settleProven } from './open-changes.ts'
+import { readBody } from './merge.ts'
+import { settleProven } from './open-changes.ts'
 import { performWrite } from './perform-write.ts'
-import { readBack } from './read-back.ts'
-import {
-  type ChangeReply,
-  concealed,
-  planFor,
-  type Planned,
-  problemFor,
-  replyFor,
-  view,
-  visible,
-} from './reply.ts'
-import { toProblem } from './retry.ts'
-import type { ParsedChange, ChangeAnswer, ChangeRequest, ChangeTools, ResourceRequest } from './types.ts'
+import { asBegun, locate, prepare } from './prepare.ts'
+import { append, type ChangeDraft, draftOf, isTooLong, recordOutcome, unrecordable } from './record.ts'
+import { type ChangeReply, concealed, planFor, type Planned, problemFor, replyFor, view } from './reply.ts'
+import type { ParsedChange, ChangeAnswer, ChangeRequest, ChangeTools } from './types.ts'
 import { type WriteResult, isBlind } from './write.ts'
 
 type Applied = NonNullable<Entry['applied']>
@@ -84,32 +72,6 @@ export async function change(tools: ChangeTools, request: ChangeRequest): Promis
   }
 }
 
-/**
- * Characters of a diff and of the resource that it belongs to: an event holds the one, the stored answer to an
- * idempotency key both, and a Durable Object takes 2 MB in a row.
- */
-const MAX_RECORD = 512 * 1024
-/** How many of them are for what the caller may not read, where there is anything: apart, so that filling the rest tells no length. */
-const MAX_UNSEEN = 128 * 1024
-
-/** Whether the diff and the resource are longer than what is kept of one change. */
-function isTooLong(
-  tools: ChangeTools,
-  { spec, readable, sent }: ParsedChange,
-  fields: FieldChanges,
-  before: AnyValues = {},
-): boolean {
-  const seen = new Set(visible(tools, readable))
-  const unseen = Object.keys(spec.fields).filter((name) => !seen.has(name))
-  const lengthOf = (...parts: unknown[]) => JSON.stringify(parts).length
-  const pick = <T>(from: Record<string, T>, names: string[]) => names.map((name) => from[name] ?? null)
-  const names = [...seen]
-  const shown = lengthOf(pick(fields, names), pick(before, names), pick(sent, unseen))
-  // As it is, in the diff before, and in the diff after the change.
-  const hidden = lengthOf(...unseen.flatMap((name) => Array(name in sent ? 3 : 1).fill(before[name] ?? null)))
-  return unseen.length === 0 ? shown > MAX_RECORD : shown > MAX_RECORD - MAX_UNSEEN || hidden > MAX_UNSEEN
-}
-
 /** The rest of the story, as the only writer of the resource. */
 async function runInTurn(
   tools: ChangeTools,
@@ -131,7 +93,7 @@ async function runInTurn(
   if (tools.emergency?.isDegraded() || tools.isFull()) return unrecordable()
 
   const changeId = resumed?.changeId ?? newId()
-  const draft = describe(tools, asked, changeId, prepared.value)
+  const draft = draftOf(tools, asked, changeId, prepared.value)
   const before = current?.values as AnyValues | undefined
   if (isTooLong(tools, asked, draft.fields, before)) {
     return refuse('resource-too-large', 'the resource and the diff are together too long to be recorded')
@@ -277,115 +239,6 @@ async function makeWrite(
   }
 }
 
-/** A run that goes on alters what its intent named, and nothing that has changed since: a newer change may have done that. */
-const asBegun = (tools: ChangeTools, asked: ParsedChange, { changeId }: Resumed): ParsedChange => {
-  const names = Object.keys(intentOf(tools.ledger, changeId)?.fields ?? {})
-  return { ...asked, sent: Object.fromEntries(names.map((name) => [name, asked.sent[name]])) }
-}
-
-/** The adapter's spec for the kind and the key's parts by name. */
-export function locate(
-  { adapter, connection }: Pick<ChangeTools, 'adapter' | 'connection'>,
-  { kind, address }: Pick<ResourceRequest, 'kind' | 'address'>,
-): Result<{ spec: KindSpec<Kind>; ref: Ref }> {
-  const spec = adapter.kinds[kind] as KindSpec<Kind> | undefined
-  if (!spec) return refuse('not-found', `the provider has no ${kind}s`)
-  if (address.parts.length !== spec.key.length) {
-    const grammar = spec.key.map((name) => `{${name}}`).join(':')
-    return refuse('invalid-id', `the key of a ${kind} here is ${grammar}`)
-  }
-  for (const [index, name] of spec.key.entries()) {
-    const fault = spec.checkKey(address.parts[index] ?? '')
-    if (fault) return refuse('invalid-id', `{${name}} ${fault}`)
-  }
-  const ref = Object.fromEntries(spec.key.map((name, index) => [name, address.parts[index] ?? '']))
-  const { account } = adapter
-  const project = account && ref[account.part]
-  if (project !== undefined && connection.projects && !connection.projects.includes(project))
-    return refuse('not-found', 'the connection is not for this project')
-  return ok({ spec, ref })
-}
-
-/** Everything before the intent: read back, compare, merge, plan. Nothing is written. */
-async function prepare(tools: ChangeTools, asked: ParsedChange, resumed?: Resumed): Promise<Result<Planned>> {
-  const { exchange, ledger } = tools
-  const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
-  // A change that goes on was compared when it began; its own first attempt may have changed the state since.
-  const ifMatch = resumed ? undefined : asked.ifMatch
-  if (!spec.read && ifMatch) {
-    const detail = 'the provider cannot be read, so that there is no state to compare If-Match with'
-    return refuse('precondition-failed', detail)
-  }
-  const read = spec.read && (await readBack(spec.read, ref, exchange, deadline, traceparent))
-  if (read && !read.ok) return read
-  const current = read?.value
-  const values = current?.values as AnyValues | undefined
-  if (ifMatch && values && !ifMatch.includes('*')) {
-    const tag = etagOf(tools, asked, values, ledger.resource(kind, address.id))
-    if (!ifMatch.includes(tag)) {
-      return refuse(
-        'precondition-failed',
-        'If-Match does not name the present state of the resource; read it for the tag that does',
-      )
-    }
-  }
-  // What is stored and not deployed everywhere has to be sent again to be deployed.
-  const merged = merge(kind, sent, values, {
-    mode,
-    readable: visible(tools, asked.readable),
-    resends: resumed?.earlier.undeployed,
-  })
-  if (!merged.ok) return merged
-  const planned = { ref, current, merged: merged.value }
-  if (Object.keys(merged.value.desired).length === 0) return ok(planned)
-  if (!asked.allowSelf && isOwn(tools, asked, values)) {
-    return refuse('self-lockout', 'the gateway itself signs in with this resource')
-  }
-  const write = spec.plan(ref, merged.value.desired as Values<Kind>, current)
-  return write.ok ? ok({ ...planned, write: write.value }) : { ok: false, problem: toProblem(write.refusal) }
-}
-
-/** Whether the resource is what the connection signs in with, or one that its operator listed as such. */
-function isOwn(
-  { adapter, connection: { secrets, self } }: ChangeTools,
-  { kind, address }: Pick<ResourceRequest, 'kind' | 'address'>,
-  values: AnyValues | undefined,
-): boolean {
-  const own = secrets.clientId?.expose()
-  const end = endOfId(adapter, kind, address.id)
-  const isListed = self.some((id) => endOfId(adapter, kind, id) === end)
-  return isListed || (own !== undefined && values?.['clientId'] === own)
-}
-
-/** What all events of one change have in common. */
-type ChangeDraft = Omit<EventDraft, 'type' | 'outcome' | 'upstream'> & { changeId: string }
-
-function describe(
-  tools: ChangeTools,
-  request: ChangeRequest,
-  changeId: string,
-  { merged, write }: Planned,
-): ChangeDraft {
-  const { kind, address, actor, reason, requestId } = request
-  const changes = withFingerprints(kind, address.id, merged, tools.keys)
-  const { kept } = merged
-  const carried = [...(write?.carries ?? [])]
-  const unchanged = { ...(kept.length > 0 && { kept }), ...(carried.length > 0 && { carried }) }
-  return {
-    changeId,
-    actor,
-    alias: address.alias ?? null,
-    kind,
-    resource: address.id,
-    fields: hideChanges(changes, visible(tools, Object.keys(changes))),
-    widens: merged.widens,
-    // A reason may repeat the secret, and an event is never taken back.
-    reason: (withoutEchoes({ reason }, merged.desired, { reason })['reason'] ?? null) as string | null,
-    requestId,
-    ...(Object.keys(unchanged).length > 0 && { unchanged }),
-  }
-}
-
 const replyOf = (
   tools: ChangeTools,
   asked: ParsedChange,
@@ -444,42 +297,3 @@ const after = (
   applied: { ...applied, ...values },
   secretChanges: secretChanges + (secretChanged ? 1 : 0),
 })
-
-const unrecordable = () =>
-  refuse('audit-unavailable', 'the change could not be recorded, so the provider was not called', {
-    retryAfterSeconds: 1,
-  })
-
-async function append(
-  tools: ChangeTools,
-  draft: EventDraft,
-  more: Partial<Entry> = {},
-): Promise<Result<void>> {
-  try {
-    await tools.ledger.append({ connection: tools.connection.name, draft, ...more })
-    return ok(undefined)
-  } catch (error) {
-    const { requestId, changeId, type } = draft
-    tools.log.error('event not stored', { requestId, changeId, type, error: String(error) })
-    return unrecordable()
-  }
-}
-
-/** How long an outcome is tried to be stored before it is left to the emergency's keeping. Milliseconds. */
-const OUTCOME_PATIENCE = 1000
-
-async function recordOutcome(tools: ChangeTools, entry: Entry): Promise<boolean> {
-  const { requestId, changeId, outcome } = entry.draft
-  const patience = new Deadline(OUTCOME_PATIENCE)
-  do {
-    try {
-      await tools.ledger.append(entry)
-      return true
-    } catch (error) {
-      tools.log.error('outcome not stored yet', { requestId, changeId, outcome, error: String(error) })
-    }
-  } while (await patience.sleep(50))
-  const kept = tools.emergency?.keep(entry) ?? false
-  tools.log.error('outcome not stored', { requestId, changeId, outcome, kept })
-  return false
-}
