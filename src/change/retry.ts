@@ -23,19 +23,35 @@ interface Interpretation {
 /** What an attempt means: the table in ARCHITECTURE.md, as one switch. `attempts` counts this one. */
 export function interpret(verdict: AttemptResult<Reported<Kind>>, attempts: number): Interpretation {
   const known = { status: verdict.kind === 'not_sent' ? null : verdict.status, attempts }
-  if (verdict.kind === 'unknown') return { means: 'unknown', finding: foundUnknown(verdict.detail, known) }
-  if (verdict.kind !== 'answered') {
-    const unsent = verdict.kind === 'not_sent' || verdict.unsent
-    const finding: WriteResult = {
-      outcome: unsent ? 'not_sent' : 'rejected',
-      problem: problemOf(verdict),
-      ...known,
-    }
-    if (verdict.kind === 'refused') return { means: 'refused', finding }
-    if (verdict.kind === 'throttled') return { means: 'nothing done', finding, waitMs: verdict.waitMs }
-    return { means: 'nothing done', finding, ...(!verdict.held && { waitMs: backoffMs(attempts) }) }
+  const refusal = (outcome: 'not_sent' | 'rejected'): WriteResult => ({
+    outcome,
+    problem: problemOf(verdict as Exclude<typeof verdict, { kind: 'answered' }>),
+    ...known,
+  })
+  switch (verdict.kind) {
+    case 'not_sent':
+      return {
+        means: 'nothing done',
+        finding: refusal('not_sent'),
+        ...(!verdict.held && { waitMs: backoffMs(attempts) }),
+      }
+    case 'throttled':
+      return {
+        means: 'nothing done',
+        finding: refusal(verdict.unsent ? 'not_sent' : 'rejected'),
+        waitMs: verdict.waitMs,
+      }
+    case 'refused':
+      return { means: 'refused', finding: refusal(verdict.unsent ? 'not_sent' : 'rejected') }
+    case 'unknown':
+      return { means: 'unknown', finding: foundUnknown(verdict.detail, known) }
+    case 'answered':
+      return interpretAnswer(verdict.parsed, known)
   }
-  const { parsed } = verdict
+}
+
+/** What the provider's own words mean, as its adapter reads them. */
+function interpretAnswer(parsed: Reported<Kind>, known: Known): Interpretation {
   switch (parsed.outcome) {
     case 'applied': {
       const { values, deployment } = parsed

@@ -38,16 +38,24 @@ export interface DocumentedOperation {
   operation: Json
 }
 
-/** Every operation of the document; HEAD is one wherever GET is. */
-export const operationsIn = ({ paths }: Json): DocumentedOperation[] =>
-  Object.entries<Json>(paths).flatMap(([template, methods]) =>
-    Object.entries<Json>(methods).flatMap(([method, operation]) =>
-      (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]).map((name) => ({
-        method: name,
-        template,
-        operation,
-      })),
-    ),
+/** A part of the document, or what it refers to there. */
+export const resolveIn = (document: Json, part: Json): Json =>
+  part?.$ref === undefined
+    ? part
+    : part.$ref
+        .slice('#/'.length)
+        .split('/')
+        .reduce((at: Json, name: string) => at[name], document)
+
+/** Every operation of the document, with its parameters in place; HEAD is one wherever GET is. */
+export const operationsIn = (document: Json): DocumentedOperation[] =>
+  Object.entries<Json>(document.paths).flatMap(([template, methods]) =>
+    Object.entries<Json>(methods).flatMap(([method, said]) => {
+      const parameters = said.parameters?.map((one: Json) => resolveIn(document, one))
+      const operation = { ...said, ...(parameters && { parameters }) }
+      const names = method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()]
+      return names.map((name) => ({ method: name, template, operation }))
+    }),
   )
 
 export const isPublic = ({ template }: DocumentedOperation): boolean => PUBLIC.test(template)

@@ -1,5 +1,6 @@
 import addFormats from 'ajv-formats'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
+import { resolveIn } from '../harness/documented-requests.ts'
 import type { Json } from '../harness/sandbox-calls.ts'
 
 /** One operation as the OpenAPI document describes it. */
@@ -41,15 +42,7 @@ export function describeGateway(document: Json): Description {
     return validate(body) ? undefined : ajv.errorsText(validate.errors)
   }
 
-  const resolve = (part: Json): Json => {
-    const { $ref } = part ?? {}
-    return $ref === undefined
-      ? part
-      : $ref
-          .slice('#/'.length)
-          .split('/')
-          .reduce((at: Json, name: string) => at[name], document)
-  }
+  const resolve = (part: Json): Json => resolveIn(document, part)
   const operations = Object.entries<Json>(document.paths).flatMap(([path, byMethod]) =>
     Object.entries<Json>(byMethod).map(([method, one]): Described => ({
       method: method.toUpperCase(),
@@ -83,6 +76,7 @@ export function describeGateway(document: Json): Description {
     faultOf({ path, method }, status, type, body) {
       const at = ['paths', path, method.toLowerCase(), 'responses', String(status)]
       const response = at.reduce((part: Json, name) => part[name], document)
+      // By its own place, so that it is compiled once for all operations.
       const place = response.$ref?.slice('#/'.length).split('/') ?? at
       return faultAt([...place, 'content', type, 'schema'], body)
     },
