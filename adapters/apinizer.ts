@@ -2,6 +2,8 @@
 // 400s that only their text tells apart; 200 may hide a deployment that failed.
 // https://docs.apinizer.com/api-reference/credentials/crud/update-credential
 import { z } from 'zod'
+import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
+import { Secret } from '../src/lib/secret.ts'
 import {
   type Adapter,
   type Body,
@@ -10,11 +12,9 @@ import {
   type UpstreamResponse,
   numeric,
 } from '../src/model/adapter.ts'
-import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
-import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
 import { type AnyValues, isPlain, toInstant, type Values } from '../src/model/fields.ts'
-import { Secret } from '../src/lib/secret.ts'
 import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/model/unreadable.ts'
+import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 
 const LIST = '/apiops/projects/{projectName}/credentials/' // the trailing slash is part of the path
 const JSON_TYPE = { 'content-type': 'application/json' }

@@ -1,7 +1,8 @@
 // Odd: every answer carries the client secret, and 401 means both "stale token" and "not allowed".
 // https://docs.commercelayer.io/provisioning/api-reference/api_credentials/update
-import type { FieldFault } from '../src/model/problems.ts'
 import { z } from 'zod'
+import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
+import { Secret } from '../src/lib/secret.ts'
 import {
   type Adapter,
   type Body,
@@ -11,8 +12,7 @@ import {
   type UpstreamResponse,
   numeric,
 } from '../src/model/adapter.ts'
-import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
-import { isObject, type Json, type JsonObject } from '../src/lib/json.ts'
+import type { Kind } from '../src/model/enums.ts'
 import {
   type AnyCapabilities,
   type AnyValues,
@@ -20,9 +20,9 @@ import {
   isWritable,
   type Values,
 } from '../src/model/fields.ts'
-import { type Kind } from '../src/model/enums.ts'
-import { Secret } from '../src/lib/secret.ts'
+import type { FieldFault } from '../src/model/problems.ts'
 import { exactly, isUsable, legibleOf, spelledAs, Unreadable } from '../src/model/unreadable.ts'
+import { type Refusal, parsed, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 
 const MEDIA_TYPE = 'application/vnd.api+json'
 

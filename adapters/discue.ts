@@ -1,9 +1,9 @@
 // Odd: an API client can be renamed and never read back, and a few bad keys lock the good one out as well.
 // https://docs.discue.io/api-reference/organizations/update-an-api-client.html
-import { parsed, type Refusal, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 import { z } from 'zod'
-import { type Adapter } from '../src/model/adapter.ts'
+import type { Adapter } from '../src/model/adapter.ts'
 import { isUsable } from '../src/model/unreadable.ts'
+import { parsed, type Refusal, refusalByStatus, refused } from '../src/model/upstream-refusal.ts'
 
 const text = z.string().refine(isUsable)
 // The vendor's newer clients call the name `alias`.
@@ -13,6 +13,7 @@ const answer = z.object({
 
 export const discue: Adapter = {
   baseUrl: { default: 'https://api.discue.io/v1' },
+  // A key cannot be renewed, so a 401 is final: repeating it would only count towards the lock.
   auth: [{ scheme: 'header', header: 'X-API-KEY', prefix: '', setting: 'apiKey' }],
   // The documentation announces limits and publishes no number.
   limits: { per: 'credential', writes: [], reads: [], tokens: [] },

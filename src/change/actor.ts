@@ -1,19 +1,14 @@
-import { Semaphore } from 'async-mutex'
 import type { ConnectionConfig } from '../config/document.ts'
 import type { Emergency, Ledger } from '../ledger/types.ts'
 import { Deadline } from '../lib/deadline.ts'
 import type { AuditKeys } from '../lib/keyed-digests.ts'
 import type { Log } from '../lib/log.ts'
-import type { Adapter, Registry } from '../model/adapter.ts'
+import type { Registry } from '../model/adapter.ts'
 import type { AnyValues } from '../model/fields.ts'
 import { ok, type Result } from '../model/problems.ts'
-import { createBreaker } from '../upstream/breaker-gate.ts'
-import { LOOKUP_SHARE } from '../upstream/budget.ts'
-import { type BudgetOf, limitRate } from '../upstream/budgets.ts'
-import { limitConcurrency } from '../upstream/concurrency-gate.ts'
-import { createExchange, type Exchange } from '../upstream/exchange.ts'
+import type { BudgetOf } from '../upstream/budgets.ts'
+import { createExchanges } from '../upstream/pipeline.ts'
 import type { Send } from '../upstream/send.ts'
-import { createTokens } from '../upstream/sign-in.ts'
 import { change } from './change.ts'
 import { locate } from './prepare.ts'
 import { ResourceQueue } from './queue.ts'
@@ -58,7 +53,10 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
   const { registry, ledger, requestsAtOnce } = parts
   const adapter = registry[connection.provider]
   if (!adapter) throw new TypeError(`no adapter for ${connection.provider}`)
-  const exchanges = createExchanges(connection, adapter, parts)
+  const exchanges = createExchanges(connection, adapter, {
+    ...parts,
+    recentWrites: recentlySent(connection, ledger),
+  })
   const running = new Set<Promise<unknown>>()
   const tools: ChangeTools = {
     connection,
@@ -107,41 +105,6 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
       while (running.size > 0) await Promise.allSettled(running)
     },
   }
-}
-
-/**
- * The connection's ways to its provider: what is down, or out of its budget, is not asked. Lookups, which belong to no change,
- * have a breaker of their own and a share of budget and slots, so that whoever only reads never stops a change.
- */
-function createExchanges(
-  connection: ConnectionConfig,
-  adapter: Adapter,
-  { send, budgets, requestsAtOnce, ledger, log }: ActorParts,
-): { changes: Exchange; lookups: Exchange } {
-  const { throttle } = adapter
-  const slots = new Semaphore(requestsAtOnce)
-  const budgetOf = budgets(connection)
-  budgetOf('writes').restore(recentlySent(connection, ledger))
-  const toTokens = limitRate(() => budgetOf('tokens'), throttle, limitConcurrency(send, slots))
-  const tokens = createTokens(connection, toTokens)
-
-  const along = (of: 'changes' | 'lookups', ...slotsOf: Semaphore[]): Exchange => {
-    const breaker = createBreaker(connection.name, of, log)
-    const toApi = limitRate(
-      (method) => budgetOf(method === 'GET' ? 'reads' : 'writes'),
-      throttle,
-      limitConcurrency(breaker.guard(send), ...slotsOf),
-      of === 'lookups',
-    )
-    return createExchange(
-      connection,
-      adapter,
-      tokens,
-      async (request, deadline) => breaker.refusal() ?? toApi(request, deadline),
-    )
-  }
-  const share = new Semaphore(Math.max(1, Math.floor(requestsAtOnce * LOOKUP_SHARE)))
-  return { changes: along('changes', slots), lookups: along('lookups', share, slots) }
 }
 
 /** How long ago each write had ended that the provider may still count. */

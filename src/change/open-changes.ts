@@ -1,6 +1,6 @@
 import type { ConnectionConfig } from '../config/document.ts'
 import type { Originator, AuditEvent } from '../ledger/event.ts'
-import { type Ledger } from '../ledger/types.ts'
+import type { Ledger } from '../ledger/types.ts'
 import { isObject, type JsonObject } from '../lib/json.ts'
 import type { Log } from '../lib/log.ts'
 import type { KindSpec } from '../model/adapter.ts'

@@ -8,11 +8,11 @@ import type { Kind } from '../model/enums.ts'
 import { type AnyValues, type FieldChanges, type Values } from '../model/fields.ts'
 import type { Problem } from '../model/problems.ts'
 import { HIDDEN, hide, hideChanges, widensFor, withoutEchoes } from '../model/redaction.ts'
-import { type ResourceAddress } from '../model/resource-id.ts'
+import type { ResourceAddress } from '../model/resource-id.ts'
 import { legibleOf, Unreadable } from '../model/unreadable.ts'
 import { buildUrl, pathOf } from '../upstream/send.ts'
 import { etagOf } from './etag.ts'
-import { type Merged } from './merge.ts'
+import type { Merged } from './merge.ts'
 
 /** A resource in a reply: its values stand beside these members. */
 export interface ResourceView {

@@ -1,6 +1,6 @@
 import { authenticator, type AuthenticatorParts } from '../access/authenticate.ts'
 import { rateLimitHeaders, type TakeRequest } from '../access/rate-limit.ts'
-import { type Caller } from '../access/rules.ts'
+import type { Caller } from '../access/rules.ts'
 import type { Config } from '../config/document.ts'
 import type { RefusedAttempt } from '../ledger/types.ts'
 import { Deadline } from '../lib/deadline.ts'

@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { CHALLENGE } from '../access/authenticate.ts'
-import { type Caller } from '../access/rules.ts'
+import type { Caller } from '../access/rules.ts'
 import { faultCodes, outcomes } from '../model/enums.ts'
 import { ok, type Problem, type ProblemSlug, problems, refuse, type Result } from '../model/problems.ts'
 

@@ -3,8 +3,16 @@ import { canonical, isClean, type Json, type JsonObject } from '../lib/json.ts'
 import { Secret } from '../lib/secret.ts'
 import type { Kind } from './enums.ts'
 import { type Equivalence, equivalences } from './equivalence.ts'
-import { admitsMore } from './ip-ranges.ts'
 import { Unreadable } from './unreadable.ts'
+import {
+  addsAny,
+  admitsMoreAddresses,
+  endsLater,
+  lastsLonger,
+  leadsElsewhere,
+  turnsOn,
+  type Widens,
+} from './widens.ts'
 
 interface Field<T extends z.ZodType = z.ZodType> {
   schema: T
@@ -13,7 +21,7 @@ interface Field<T extends z.ZodType = z.ZodType> {
   /** How two values are compared: a set has no order. Scalars and objects compare by canonical form. */
   compare?: 'set'
   /** True when moving from `from` to `to` gives somebody access that was not there before. */
-  widens?: (from: Json | undefined, to: Json) => boolean
+  widens?: Widens
 }
 
 const field = <T extends z.ZodType>(entry: Field<T>): Field<T> => entry
@@ -56,8 +64,6 @@ const jsonObject = () =>
       error: 'must be an object',
     })
     .refine(isClean, { error: CLEAN })
-
-const turnsOn = (from: Json | undefined, to: Json): boolean => to === true && from !== true
 
 const reference = field({
   schema: text(),
@@ -124,7 +130,7 @@ export const model = {
       about: 'The roles it holds.',
       example: ['API_USER'],
       compare: 'set',
-      widens: (from, to) => (to as string[]).some((role) => !((from ?? []) as string[]).includes(role)),
+      widens: addsAny,
     }),
     allowedIps: field({
       schema: set(
@@ -135,31 +141,25 @@ export const model = {
       about: 'Addresses that may use it (IP or CIDR). An empty list admits every address.',
       example: ['203.0.113.10', '198.51.100.0/24'],
       compare: 'set',
-      widens: (from, to) => (from === undefined ? true : admitsMore(from as string[], to as string[])),
+      widens: admitsMoreAddresses,
     }),
     expiresAt: field({
       schema: instant(),
       about: 'When it stops working (RFC 3339, at most milliseconds); null means never.',
       example: '2027-01-31T23:59:59.000Z',
-      widens: (from, to) =>
-        from === undefined ? true : from !== null && (to === null || String(to) > String(from)),
+      widens: endsLater,
     }),
     tokenLifetime: field({
       schema: z.int(),
       about: 'Seconds that a token made with it is good for; null means the provider’s default.',
       example: 7200,
-      // The provider's defaults run up to 14400 s, so leaving a shorter value for the default may lengthen it.
-      widens: (from, to) => {
-        const seconds = (value: Json | undefined, absent: number) =>
-          typeof value === 'number' ? value : absent
-        return seconds(to, 14400) > seconds(from, 7200)
-      },
+      widens: lastsLonger,
     }),
     redirectUri: field({
       schema: z.url().refine(isRedirect, { error: REDIRECT }),
       about: 'Where an authorization answer is sent.',
       example: 'https://example.com/callback',
-      widens: (from, to) => to !== null && to !== from,
+      widens: leadsElsewhere,
     }),
     reference,
     referenceOrigin,

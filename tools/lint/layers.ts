@@ -30,7 +30,7 @@ export const layers: Readonly<Record<string, Layer>> = {
   },
   upstream: { may: ['config', 'model', 'lib'], packages: ['async-mutex', 'cockatiel', 'ofetch'] },
   access: { may: ['upstream', 'config', 'model', 'lib'], packages: ['jose', 'node:crypto'] },
-  change: { may: ['upstream', 'ledger', 'config', 'model', 'lib'], packages: ['async-mutex', 'zod'] },
+  change: { may: ['upstream', 'ledger', 'config', 'model', 'lib'], packages: ['zod'] },
   http: {
     may: ['change', 'access', 'ledger', 'config', 'model', 'lib'],
     packages: ['hono', 'hono/utils/accept', '@hono/zod-openapi', 'uuid', 'yaml', 'node:crypto', 'node:zlib'],

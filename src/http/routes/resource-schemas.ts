@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { Registry } from '../../model/adapter.ts'
-import { type Kind } from '../../model/enums.ts'
+import type { Kind } from '../../model/enums.ts'
 import { type AnyCapabilities, type Capability, fieldsOf, isWritable, schemaFor } from '../../model/fields.ts'
 
 /** The documented shapes of resources, changes and plans, drawn from the model and the adapters' capabilities. */
