@@ -32,7 +32,7 @@ const PATIENCE = 1000
 /** How long an answer to readiness stands. Milliseconds. */
 const READINESS_MS = 1000
 
-/** What is still read of a body that the answer did not need, and how many such bodies an isolate reads at once. */
+/** How much of a body is still read after the response, so that the client gets to read the response. */
 const LINGER_BYTES = 10 << 20
 const LINGER_MS = 2000
 const MAX_LINGERING = 64

@@ -8,7 +8,9 @@ import type { Caller } from './rules.ts'
 
 const KEY = /^cgw_([a-z0-9]{1,32})_[A-Za-z0-9_-]{43}$/
 
-/** What is compared with where nothing is known: made like the real ones, because the comparison takes note of that. */
+/**
+ * The digest to compare with when the key id is unknown. Built like the real ones, because timing differs otherwise.
+ */
 const NOBODY = Buffer.from('00'.repeat(32), 'hex')
 
 const callerOf = ({ name, allow, limit }: CallerConfig, keyId: string): Caller => ({
@@ -79,7 +81,8 @@ export function authenticator({
     })
     const [first] = sent
     if (!first) return refuse('unauthenticated', UNKNOWN)
-    // Which of two speaks for the caller would be a guess, and the audit would name only one. One key twice is one.
+    // With two credentials we could not tell which one authenticates the caller, and the audit would name only one.
+    // The same key in two headers is one credential.
     const isOne = sent.every(({ text }) => text === first.text && KEY.test(text ?? ''))
     if (sent.length > 1 && !isOne) {
       const names = sent.map(({ header }) => header).join(', ')

@@ -128,7 +128,7 @@ export function issuerKeys(
 
   async function current(traceparent: string): Promise<Keys> {
     const age = state.known ? since(state.known.readAt) : Infinity
-    // Keys that still serve make nobody wait but the one who reads them anew.
+    // While old keys are still valid, only the request that refreshes them waits.
     const waits = age > TOO_OLD || !isBeingRead()
     if (age > OLD && waits && mayAsk()) await refresh(traceparent)
     if (!state.known || since(state.known.readAt) > TOO_OLD) throw unavailable()

@@ -28,7 +28,7 @@ export type TokenVerdict =
       /** Who it is, for the audit: at most 128 printable characters. */
       subject: string
     }
-  /** Why stands in the log only. */
+  /** The reason is logged, not returned. */
   | { kind: 'refused' }
   /** Nobody can say now. */
   | { kind: 'undecided'; retryAfterSeconds: number }

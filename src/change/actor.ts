@@ -21,7 +21,10 @@ import { type ChangeAnswer, type ChangeRequest, type ChangeTools, type ResourceR
 export interface Actor {
   change(request: ChangeRequest): Promise<ChangeAnswer>
   read(request: ResourceRequest): Promise<Result<ResourceView>>
-  /** Settles by hand what the gateway could not. */
+  /**
+   * Settles a change by hand, in the resource's queue. Only open changes can be resolved; repeating the same
+   * resolution is a no-op.
+   */
   resolve(resolution: Resolution): Promise<Result<void>>
 }
 

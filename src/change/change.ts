@@ -265,7 +265,7 @@ const observed = (
   ...(deployment && { deployment: deployment as Deployment & JsonObject }),
 })
 
-/** What the key's next use gets. An unknown or partial change keeps its key without one: it goes on instead. */
+/** The stored answer for a replay. Unknown and partial changes have none: they are resumed instead. */
 function answerOf(
   { outcome, problem, status }: WriteResult,
   whole: { reply: ChangeReply; problem: Problem },

@@ -51,7 +51,7 @@ export async function prepare(
 ): Promise<Result<Planned>> {
   const { exchange, ledger } = tools
   const { kind, address, mode, spec, ref, sent, deadline, traceparent } = asked
-  // A change that goes on was compared when it began; its own first attempt may have changed the state since.
+  // A resumed change passed If-Match when it started, and its own first attempt may have changed the state since.
   const ifMatch = resumed ? undefined : asked.ifMatch
   if (!spec.read && ifMatch) {
     const detail = 'the provider cannot be read, so that there is no state to compare If-Match with'

@@ -63,7 +63,7 @@ async function settleOne(tools: ChangeTools, { id }: ChangeRecord): Promise<void
   const intent = intentOf(tools.ledger, id)
   if (!intent) return
   const proven = await readProof(tools, intent)
-  // The next round asks again: what becomes of a change must not depend on who was out of patience.
+  // The next round asks again: the outcome must not depend on a timeout of ours.
   if (proven === 'later') return
   if (proven) return settle(tools, intent, { type: 'settled', outcome: 'applied', values: proven })
   const waiting = record.state === 'unknown' && Date.now() - Date.parse(record.since) < UNKNOWN_PATIENCE
@@ -85,7 +85,10 @@ async function readProof(tools: ChangeTools, intent: AuditEvent): Promise<AnyVal
   return provenBy(read.value.values as AnyValues, kind, spec, tools.ledger.story(intent.changeId ?? ''))
 }
 
-/** Settles by hand, in the resource's line. Only what is not settled can be; the same word twice is no fault. */
+/**
+ * Settles a change by hand, in the resource's queue. Only open changes can be resolved; repeating the same resolution
+ * is a no-op.
+ */
 export async function resolve(tools: ChangeTools, resolution: Resolution): Promise<Result<void>> {
   const { changeId, outcome } = resolution
   const known = tools.ledger.change(changeId)

@@ -125,7 +125,7 @@ export const callerKey = z.strictObject({
 
 export type CallerKey = z.output<typeof callerKey>
 
-/** One of something or a list of them, read as a list. */
+/** Accepts one item or a list; always returns a list. */
 const oneOrMore = <T>(item: z.ZodType<T>, error: string) =>
   z.union([item.transform((one) => [one]), z.array(item).min(1, 'must not be empty')], { error })
 
@@ -177,7 +177,7 @@ export const tokenAlgorithms = [
 ] as const
 
 export const issuer = z.strictObject({
-  /** Compared with a token's `iss` as it stands, to the last slash. */
+  /** Compared with a token's `iss` exactly, including a trailing slash. */
   issuer: z.string().min(1).max(1000),
   jwksUrl: z
     .string()

@@ -42,7 +42,7 @@ function readAliases(
   return aliases
 }
 
-/** `names` has those with faults too: a caller that names one of them has no fault of its own. */
+/** `names` includes invalid issuers, so that callers naming them are not reported twice. */
 function readIssuers(
   given: readonly unknown[],
   { fault, check }: Report,

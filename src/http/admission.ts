@@ -14,7 +14,7 @@ export interface AdmissionParts extends Omit<AuthenticatorParts, 'now'> {
   takeRequest: TakeRequest
 }
 
-/** A refusal before it was looked at what is asked for. */
+/** Refused before the requested resource was known. */
 const NOTHING: Denied = { connection: null, alias: null, kind: null, resource: null }
 
 /** How long a reply waits for its refusal to be kept. Milliseconds. */
@@ -24,14 +24,14 @@ const KEEP_MS = 1000
 export function createAdmission(parts: AdmissionParts) {
   const { refused, takeRequest, log } = parts
   const authenticate = authenticator({ ...parts, now: () => Date.now() })
-  /** Who is not known is counted, and never stored. */
+  /** Unknown callers are only counted, never stored. */
   let unknown = 0
 
   /** @param headers Gets what the answer has to carry, whatever it is. */
   async function overLimit(caller: Caller, headers: Record<string, string>): Promise<Problem | undefined> {
     if (!caller.limit) return undefined
     const taken = await takeRequest(caller.name, caller.limit)
-    // A limit is no right: while nobody counts, callers are served.
+    // Fail open: if the counter is unreachable, the request is let through.
     if (!taken) return void log.error('limit not counted', { caller: caller.name })
     Object.assign(headers, rateLimitHeaders(caller.limit, taken))
     if (taken.allowed) return undefined

@@ -23,7 +23,7 @@ export interface AppParts extends AdmissionParts, Omit<DocumentationParts, 'docu
   history: History
   /** Reads the keys of token issuers. */
   readiness: Readiness
-  /** The request target as it came over the wire, where the runtime tells it: URLs are normalized, targets are not. */
+  /** The request target as it came over the wire, if the runtime provides it: URLs are normalized, targets are not. */
   targetOf(environment: unknown): string | undefined
   /** The peer's address out of what the runtime passes along with a request. */
   addressOf(environment: unknown): string | null
@@ -31,7 +31,7 @@ export interface AppParts extends AdmissionParts, Omit<DocumentationParts, 'docu
   closed?: Problem
 }
 
-/** What every answer carries. JSON is no page: nothing may be loaded by it, and nobody may frame it. */
+/** Headers of every response. Responses are not documents: they may load nothing and not be framed. */
 export const ALWAYS = {
   'x-content-type-options': 'nosniff',
   // A proxy that compresses would weaken the tag.

@@ -13,7 +13,7 @@ export interface OperationContext {
   query: Record<string, string>
   requestId: string
   traceparent: string
-  /** The peer's address, where the runtime tells it. */
+  /** The peer's address, if the runtime provides it. */
   address: string | null
 }
 export type CallerContext = OperationContext & { caller: Caller }

@@ -38,7 +38,7 @@ export function openChain(db: Db): (connection: string, draft: EventDraft) => Au
       id: idAt(position),
       connection,
       seq: (before?.seq ?? 0) + 1,
-      // Of the clock, even where it was set back and the id goes on from what came before.
+      // Wall-clock time; unlike the id it may go backwards.
       at: new Date(now).toISOString(),
       previous: before?.hash ?? GENESIS,
     }

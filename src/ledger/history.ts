@@ -10,7 +10,7 @@ export interface Gathered<T> extends Slice<T> {
 export interface Scope {
   /** Connections that are not asked, because they gave no answer a moment ago. */
   except: readonly string[]
-  /** Whether anything of a connection is for whoever asks; others are not asked. */
+  /** Whether the caller may see anything of this connection; others are not asked. */
   touches(connection: string): boolean
 }
 

@@ -12,8 +12,8 @@ const SLICE_SIZE = 4 * 1024 * 1024
 /** Rows read at a time: few at first, because events may be large and a page may need no more. */
 const PART = { first: 16, most: 64 }
 /**
- * Entries of an index that are gone through at a time for those that match everything else too, and in one slice. While
- * that is done nobody is served.
+ * Index entries scanned at a time for rows that match the other filters too, and in one slice. This blocks the event
+ * loop.
  */
 const WINDOW = 2000
 const WALK = 10 * WINDOW

@@ -16,8 +16,8 @@ const subjectsOf = (row: { subjects: string } | undefined): string[] =>
   JSON.parse(row?.subjects ?? '[]') as string[]
 
 /**
- * Folds refused attempts into events: the first is told at once, those of the next minute together when it is over.
- * What is counted is stored, so a crash loses none. Both functions belong inside a transaction.
+ * Folds refused attempts into events: the first is recorded at once, the rest of that minute as one event. Counts are
+ * stored, so a crash loses none. Both functions must be called inside a transaction.
  */
 export function foldRefusals(db: Db, insert: (connection: string, draft: EventDraft) => unknown) {
   type Place = Pick<typeof refusals.$inferSelect, 'connection' | 'caller' | 'problem'>

@@ -143,7 +143,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     await everyActor((actor) => actor.recover())
   }
 
-  /** Of all connections those that can hold something for whoever asks. */
+  /** The connections that the caller may see. */
   function heard({ connections, touches }: Scope & { connections?: readonly string[] }) {
     const names = connections ?? ledger.connections()
     return names.every(touches) ? {} : { connections: names.filter(touches) }
@@ -235,7 +235,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
   await once(server, 'listening')
   // Where one was expected, its path is wrong or it was lost.
   if (database.isNew) log.warn('database made, for there was none', { file: options.database })
-  // From here on it is a connection that could not be accepted, for want of descriptors as a rule.
+  // From here on it is a connection that could not be accepted, usually because file descriptors ran out.
   server.on('error', (error) => log.error('connection not accepted', { error: String(error) }))
   const { port } = server.address() as AddressInfo
   const chores = [repeat(heal, HEAL_EVERY, log), repeat(recover, RECOVER_EVERY, log)]

@@ -23,13 +23,13 @@ export interface Patience {
   idleMs: number
 }
 
-/** A proxy keeps idle connections for 60 s as a rule; one that is closed under its hands costs it a request. */
+/** Proxies usually keep idle connections for 60 s; closing one that the proxy is about to reuse costs it a request. */
 const PATIENCE: Patience = { headersMs: 10_000, requestMs: 30_000, replyMs: 30_000, idleMs: 65_000 }
 
 /** Bytes of the request line and the headers together. */
 const MAX_HEADERS = 16 * 1024
 
-/** What is still read of a body whose request has been answered, so that the client comes to reading the reply. */
+/** How much of a body is still read after the response, so that the client gets to read the response. */
 const LINGER_BYTES = 10 << 20
 const LINGER_MS = 2000
 /** Connections that this is done for at once; further ones are closed as they are. */

@@ -17,7 +17,7 @@ const failed = (answer: Answer | undefined): boolean => !answer?.received || ans
 
 /** Keeps requests from a provider that is down, so that callers need not wait to hear it. */
 export interface Breaker {
-  /** Why a request had better not wait for its turn; undefined where it may. */
+  /** The refusal to return instead of queueing; undefined while the circuit is closed. */
   refusal(): HeldBack | undefined
   guard(send: Send): Send
 }
@@ -73,7 +73,7 @@ export function createBreaker(connection: string, of: string, log: Log): Breaker
       }
       const before = breaks
       const answer = await send(request)
-      // What was sent before a break tells nothing of the time after it.
+      // Results of requests sent before the circuit opened are ignored.
       if (breaks === before) await policy.execute(() => answer)
       return answer
     },

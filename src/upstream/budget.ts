@@ -3,7 +3,7 @@ import type { Allowance } from '../model/adapter.ts'
 import type { Pace } from './rate-headers.ts'
 import { type Snapshot, SlidingWindow } from './sliding-window.ts'
 
-/** The part of the time that is left that may be spent on waiting, so that enough is left for the request itself. */
+/** Share of the remaining time that may be spent waiting: leave enough of it for the response. */
 const WAITING_SHARE = 0.75
 
 /** What lookups may take of a window, and of what a provider says is left: the rest is kept for changes and their reads. */
@@ -12,7 +12,7 @@ export const LOOKUP_SHARE = 0.75
 /** Requests that may wait in a line. Where there are no windows all of them go at once when a hold ends. */
 const LONGEST_LINE = 512
 
-/** Resets that are told less than this apart are one, for they are told in whole seconds. Milliseconds. */
+/** Reset times within this tolerance are the same reset: providers round to seconds. Milliseconds. */
 const SAME_RESET = 1000
 
 /** What a provider has said is left until a reset, less all that it may not have counted when it said so. */
@@ -72,8 +72,8 @@ export class Budget {
   }
 
   /**
-   * When somebody behind all who wait, or the first of them, may go at the earliest: what keeps them may keep them one after
-   * the other.
+   * The earliest time for a request queued behind all others, or behind the first of them; each of those may have to
+   * wait in turn.
    */
   #openAt(now: number, isLookup: boolean, isFirst = false): number {
     const ofItsOwn = isFirst ? 0 : isLookup ? this.#lookups.length : this.#changes.length
@@ -145,7 +145,7 @@ export class Budget {
         for (const [window] of marks) window.end(now, sent)
         for (const share of shares) share.end(now, sent)
         if (!sent) this.#charge(-1)
-        // Others that were told of while this one ran have spoken for themselves.
+        // Responses received meanwhile have already reported their own quota.
         if (pace) this.#observe(now, pace, marks, this.#running + this.#unreported - unreported)
         if (sent && !pace?.room.length) this.#unreported += 1
         this.#serve()
@@ -174,7 +174,8 @@ export class Budget {
       }
       const until = now + Math.min(told.resetSeconds * 1000, this.#longestHold)
       const left = told.remaining - uncounted
-      // Told twice of one reset, the lower word holds. What is kept is apart by so much, so it is never very much.
+      // If the same reset is reported twice, keep the lower remaining count. The list stays short, because its
+      // entries are at least that far apart.
       const known = this.#told.find((other) => Math.abs(until - other.until) < SAME_RESET)
       if (known) known.left = Math.min(known.left, left)
       else this.#told.push({ left, kept: Math.floor(Math.max(0, left) * (1 - LOOKUP_SHARE)), until })

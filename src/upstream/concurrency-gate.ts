@@ -5,7 +5,7 @@ import { type Answer, heldBack, type OutgoingRequest, type Send } from './send.t
 /** Sends a request when its turn comes, if that is in time. */
 export type GatedSend = (request: Omit<OutgoingRequest, 'timeoutMs'>, deadline: Deadline) => Promise<Answer>
 
-/** The part of the time that is left that may be spent on waiting: what is sent late must still have time to be answered. */
+/** Share of the remaining time that may be spent waiting: leave enough of it for the response. */
 const WAITING_SHARE = 0.5
 
 /** An attempt may use this much of the time that is left, so that a silent provider leaves some to find out what happened. */
@@ -29,8 +29,8 @@ async function acquireAll(slots: readonly Semaphore[]): Promise<() => void> {
 }
 
 /**
- * At most as many requests under way as there are slots of each of these; the others wait here. A runtime that runs out of connections
- * makes a request wait where nobody can tell whether it was sent; one that waited here in vain was not.
+ * Limits how many requests are under way. Without it a runtime that runs out of connections makes requests wait where
+ * nobody can tell whether they were sent; a request that gave up waiting here was never sent.
  */
 export function limitConcurrency(send: Send, ...slots: readonly Semaphore[]): GatedSend {
   let waiting = 0

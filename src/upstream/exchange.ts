@@ -9,7 +9,7 @@ import type { Answer, HeldBack } from './send.ts'
 import type { Tokens } from './sign-in.ts'
 
 /** What one attempt has shown, before anybody asks what it means for the change. */
-/** `unsent` marks what the sign-in met: the request itself never left. */
+/** `unsent`: sign-in failed, the request itself was never sent. */
 export type AttemptResult<T> =
   /** A definite answer that the adapter has read. */
   | { kind: 'answered'; status: number; parsed: T }

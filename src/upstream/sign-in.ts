@@ -34,16 +34,18 @@ const PATIENCE = 10_000
 /** A token is renewed this long before its end, or after nine tenths of its life, so that it does not run out on the way. Milliseconds. */
 const EARLY = 30_000
 
-/** A token that is over when it comes was dated by another clock: it is taken to be good for this long. Milliseconds. */
+/** A token already expired on arrival means clock skew: assume that it lasts this long. Milliseconds. */
 const MISDATED = 60_000
 
 /** No token is asked for so soon after a failure, each time twice as long. Milliseconds. */
 const COOL_DOWN = { first: 500, longest: 30_000 }
 
-/** A cool-down of up to this is waited for, so that one failure in passing costs nobody an answer. Milliseconds. */
+/**
+ * Cool-downs of up to this are waited for, so that a single transient failure is invisible to callers. Milliseconds.
+ */
 const SHORT = 1000
 
-/** The part of the time that is left that may be spent on a renewal while the token that is there is still good. */
+/** Share of the remaining time that may be spent waiting: leave enough of it for the response. */
 const RENEWAL_SHARE = 0.1
 
 const LATE: SignIn = {
@@ -80,7 +82,7 @@ export function createTokens(connection: ConnectionConfig, send: GatedSend): Tok
   const toSignIn = ({ headers }: Held, isNew = false): SignIn => ({ ok: true, headers, isNew })
 
   function coolDown(): void {
-    // Forgotten by time and not by a success: a token that nobody takes is no success.
+    // Reset by time, not by success: a token that the API rejects is not a success.
     const isOver = performance.now() > coolUntil + COOL_DOWN.longest
     failures = isOver ? 1 : failures + 1
     const longest = Math.min(COOL_DOWN.first * 2 ** (failures - 1), COOL_DOWN.longest)

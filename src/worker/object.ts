@@ -215,7 +215,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     try {
       return await actor.value.change(request)
     } catch (error) {
-      // A value, as on Node: an error that leaves the object looks like one that was lost.
+      // Return a value: an exception across RPC looks like a lost connection.
       const { requestId } = request
       environmentOf(this.env).log.error('change failed', { requestId, error: String(error) })
       return refuse('internal-error', 'see the log entry of this request')

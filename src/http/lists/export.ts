@@ -22,7 +22,7 @@ const ranges = new Map<string, Format | undefined>([
 /** Rows read at a time, while nobody else is served. */
 const BATCH = 250
 
-/** The export that is asked for: of what can be had the best liked, and of equals the first (RFC 9110 §12.5.1). */
+/** The export format that the client prefers most among the supported ones; ties go to the first (RFC 9110 §12.5.1). */
 export function exportFormat(headers: Headers): Format | undefined {
   const [best] = parseAccept(headers.get('accept') ?? '')
     .filter(({ q }) => q > 0)
@@ -46,7 +46,7 @@ const LINE_ENDS = /[\u0085\u2028\u2029]/g
 const toLine = (value: unknown): string =>
   `${JSON.stringify(value).replace(LINE_ENDS, (end) => `\\u${end.charCodeAt(0).toString(16).padStart(4, '0')}`)}\n`
 
-/** What `connections` keep silent about stands in the last line; a CSV has no place for it, and is cut off instead. */
+/** Connections that did not answer are listed in the last line; a CSV has no place for them, and is cut off instead. */
 function ending(format: Format, unanswered: string[]): string {
   if (unanswered.length === 0) return ''
   if (format === CSV) throw new Error(`no answer from ${unanswered.join(', ')}`)
