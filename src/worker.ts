@@ -29,7 +29,7 @@ const NOTHING: Config = {
 /** How long `_gateway` may take to count a request or to say how it is. Milliseconds. */
 const PATIENCE = 1000
 
-/** How long an answer to readiness stands. Milliseconds. */
+/** How long a readiness result is reused. Milliseconds. */
 const READINESS_MS = 1000
 
 /** How much of a body is still read after the response, so that the client gets to read the response. */
@@ -104,7 +104,7 @@ function partsOf(env: Env, log: Log, config: Config): AppParts {
           .catch(() => undefined),
       ),
     sendToIssuer: () => workerSend(fetch),
-    // One object stands for the store: asking each would keep all of them awake.
+    // One object is asked on behalf of the store: asking each would keep all of them awake.
     async readiness() {
       const age = Date.now() - readiness.at
       // Anybody may ask, so they must not be able to keep the object busy.

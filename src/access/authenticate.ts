@@ -20,7 +20,10 @@ const callerOf = ({ name, allow, limit }: CallerConfig, keyId: string): Caller =
   limit,
 })
 
-/** Builds the check of an API key against the configured callers. An expired one still tells whose it was. */
+/**
+ * Builds the check of an API key against the configured callers. The result for an expired key still names its
+ * caller.
+ */
 function keyCheck(callers: readonly CallerConfig[], now: () => number) {
   const byKeyId = new Map<string, { caller: CallerConfig; key: CallerKey; digest: Buffer }>()
   for (const caller of callers) {
@@ -30,7 +33,7 @@ function keyCheck(callers: readonly CallerConfig[], now: () => number) {
 
   return (text: string): { caller: Caller; expired: boolean } | undefined => {
     const known = byKeyId.get(KEY.exec(text)?.[1] ?? '')
-    // An unknown id is compared as well, so that the time taken does not tell which ids exist.
+    // Unknown ids are compared too, so that the time taken does not reveal which ids exist.
     const same = timingSafeEqual(createHash('sha256').update(text).digest(), known?.digest ?? NOBODY)
     if (!known || !same) return undefined
     const { caller, key } = known

@@ -18,7 +18,7 @@ const PATIENCE = 5000
 /** How often one request looks whether another has read the keys. Milliseconds. */
 const LOOK = 20
 
-/** Nobody can say whether the token is good: the keys of its issuer cannot be had. */
+/** The keys of the token's issuer cannot be fetched, so the token can be neither accepted nor refused. */
 export class KeysUnavailable extends Error {
   readonly retryAfterSeconds: number
 
@@ -87,7 +87,7 @@ export function issuerKeys(
     return body as Record<string, unknown>
   }
 
-  /** OpenID Connect Discovery 1.0 §4: whoever answers must be the issuer itself. */
+  /** OpenID Connect Discovery 1.0 §4: the document must name the issuer itself. */
   async function discover(deadline: Deadline, traceparent: string): Promise<string> {
     const { origin, pathname } = new URL(issuer)
     const base = origin + pathname.replace(/\/+$/, '')
@@ -144,7 +144,7 @@ export function issuerKeys(
         return await keys(header, token)
       } catch (error) {
         if (!(error instanceof errors.JWKSNoMatchingKey)) throw error
-        // A key that is not among them may be a new one, which only keys that were read since the token came can tell.
+        // A missing key may be a new one: only keys fetched after the token arrived can tell.
         if (mayAsk()) await refresh(traceparent)
         if (!state.asked.well || state.asked.at === before) throw unavailable()
         if (!state.known || state.known.keys === keys) throw error

@@ -30,7 +30,7 @@ export type TokenVerdict =
     }
   /** The reason is logged, not returned. */
   | { kind: 'refused' }
-  /** Nobody can say now. */
+  /** It can be neither accepted nor refused now. */
   | { kind: 'undecided'; retryAfterSeconds: number }
 
 export interface SentToken {

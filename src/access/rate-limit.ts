@@ -55,7 +55,7 @@ export function take(
   }
 }
 
-/** Takes one request out of a caller's limit; undefined when whoever counts does not answer. */
+/** Counts one request against a caller's limit; undefined when the counter does not answer. */
 export type TakeRequest = (caller: string, limit: Limit) => Promise<Taken | undefined>
 
 /**

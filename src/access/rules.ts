@@ -15,7 +15,7 @@ export interface Caller {
 
 const globs = new Map<string, string[]>()
 
-/** What stands between the stars of a glob; `\\*` is a star itself. */
+/** The literal parts between the stars of a glob; `\\*` is a literal star. */
 function literalsOf(glob: string): string[] {
   const known = globs.get(glob)
   if (known) return known
@@ -24,7 +24,7 @@ function literalsOf(glob: string): string[] {
   return literals
 }
 
-/** `*` matches any run of characters, colons included; everything else stands for itself. In linear time. */
+/** `*` matches any run of characters, colons included; everything else is literal. In linear time. */
 function matches(glob: string, id: string): boolean {
   const [first = '', ...between] = literalsOf(glob)
   const last = between.pop()
@@ -52,7 +52,7 @@ function covers(rule: Rule, kind: Kind, id: string): boolean {
 export const isVisible = (caller: Caller, kind: Kind, id: string): boolean =>
   caller.allow.some((rule) => covers(rule, kind, id))
 
-/** Tells of a field whether the caller may use it in this way on the resource. */
+/** Returns a test: may the caller use this field in this way on the resource? */
 export function allowedFields(
   caller: Caller,
   action: Action,

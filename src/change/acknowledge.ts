@@ -88,7 +88,7 @@ export async function acknowledge<K extends Kind>(
   }
 
   if (judgement === 'taken') {
-    // The read is newer, unless it came out of a cache: then it does not have what the answer tells.
+    // The read is newer, unless it came from a cache: then it lacks what the answer reported.
     const isFresh = evidence.every((one) => one.read === 'taken')
     const values = isFresh ? { ...answer, ...read } : { ...read, ...answer }
     const verified = evidence.every((one) => one.answer === 'taken' || one.read === 'taken')

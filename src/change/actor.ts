@@ -30,7 +30,7 @@ export interface Actor {
 
 /** The actor as its own process or object holds it. */
 export interface OwnActor extends Actor {
-  /** Settles what an earlier process left open and what is still unknown; resolves when it has looked at all of it. */
+  /** Settles what an earlier instance left open, records refused attempts, and comes back as long as there are any. */
   recover(): Promise<void>
   /** Resolves when no change is between its intent and its outcome. */
   idle(): Promise<void>
@@ -81,7 +81,7 @@ export function createActor(connection: ConnectionConfig, parts: ActorParts): Ow
     if (!found.ok) return found
     const { spec, ref } = found.value
     const deadline = new Deadline(connection.deadlineMs)
-    // For a provider that cannot be read the gateway answers with what that told last.
+    // For a provider that cannot be read, the gateway answers with what it last reported.
     const told =
       spec.read && (await readBack(spec.read, ref, exchanges.lookups, deadline, request.traceparent))
     if (told && !told.ok) return told

@@ -30,8 +30,9 @@ type Applied = NonNullable<Entry['applied']>
 type Resumed = NonNullable<KnownKey['resume']>
 
 /**
- * One change from request to reply. The order of the steps stands here and nowhere else: every check that can fail
- * locally comes before the upstream write, the intent is durable before it, the outcome is durable before the reply.
+ * One change from request to reply. The order of the steps is defined here and nowhere else: every check that can
+ * fail locally comes before the upstream write, the intent is durable before it, the outcome is durable before the
+ * reply.
  */
 export async function change(tools: ChangeTools, request: ChangeRequest): Promise<ChangeAnswer> {
   const found = locate(tools, request)
@@ -167,7 +168,7 @@ async function makeWrite(
   })
   tools.live.add(changeId)
   try {
-    // From here on a secret may be in force, whatever becomes of this process.
+    // From here on a secret may be in force, even if this process dies.
     const counted: Applied = { values: {}, secretChanged: isBlind(made.merged) }
     const begun = await (resumed
       ? append(tools, attempt({ resumed: resumed.earlier.state }), { applied: counted })

@@ -8,7 +8,10 @@ import type { Merged } from './merge.ts'
 import { type ReplyTools, visible } from './reply.ts'
 import { comparable, type WriteResult, isBlind } from './write.ts'
 
-/** Characters of one told value that are repeated in a diff, and that are kept at all: a provider may tell megabytes. */
+/**
+ * Characters of one reported value that are repeated in a diff, and that are kept at all: a provider may report
+ * megabytes.
+ */
 const MAX_TOLD = 16_384
 const MAX_KEPT = 131_072
 const TOO_LONG = '[too long]'
@@ -17,7 +20,7 @@ const TOO_LONG = '[too long]'
 export interface Conclusion {
   /** The resource's values, as far as they are known now; no secret of the request is concealed in them. */
   values: AnyValues
-  /** The diff, with what the provider told instead. */
+  /** The diff, with what the provider reported instead. */
   fields: FieldChanges
   warnings: string[]
   deployment?: Deployment
@@ -61,7 +64,7 @@ export function conclude(
     ]),
   )
 
-  // What a contradiction leaves in force is what the provider told. Otherwise a change is in force as it was made.
+  // After a contradiction, what the provider reported is in force. Otherwise the change is in force as it was made.
   const isWhole = notTaken === undefined && (outcome === 'applied' || outcome === 'partial')
   const whole: AnyValues = { ...before, ...desired, ...told }
   const known = isWhole ? whole : told
@@ -81,7 +84,7 @@ export function conclude(
     ...more,
     applied: {
       values: Object.fromEntries(inForce.map((name) => [name, known[name]])) as JsonObject,
-      // A secret that may have changed counts: an ETag must not outlive a change that nobody can rule out.
+      // A secret that may have changed counts: an ETag must not outlive a change that cannot be ruled out.
       secretChanged: mayHaveChanged && isBlind(merged),
       ...(isBlind(merged) && !mayHaveChanged && { secretKept: true as const }),
     },

@@ -8,7 +8,10 @@ import { type ChangeReply, concealed, problemFor, replyFor, view, visible } from
 import type { ParsedChange, ChangeAnswer, ChangeRequest, ChangeTools } from './types.ts'
 import type { Earlier } from './write.ts'
 
-/** A request with an `Idempotency-Key`, and the keyed digest that tells it from another with the same key. */
+/**
+ * A request with an `Idempotency-Key`, and the keyed digest that distinguishes it from another request with the same
+ * key.
+ */
 export interface KeyedRequest {
   /** The scope as one text. */
   name: string

@@ -144,7 +144,7 @@ export function merge(
       to: shown(to),
     }
     const rule = fieldsOf(kind)[name]?.widens
-    // Nobody knows what was there before.
+    // The previous value is unknown.
     if (rule && (read instanceof Unreadable || rule(from, to as Json))) widens = true
   }
   return ok({ desired, kept, changes, widens, unseen })

@@ -11,7 +11,7 @@ import { plainSpelling } from '../model/resource-id.ts'
 import { visible } from './reply.ts'
 import { type Earlier, provesAll } from './write.ts'
 
-// Open changes, of which nobody knows whether they are in force: what proves one, and how it is settled.
+// Open changes, which may or may not be in force: what proves one, and how it is settled.
 
 interface SettlingTools {
   connection: ConnectionConfig
@@ -30,7 +30,7 @@ export const askedIn = ({ fields }: AuditEvent): AnyValues =>
     ),
   )
 
-/** Whether reading can tell that all of the change is in force. */
+/** Whether a read can show that all of the change is in force. */
 export const isProvable = (spec: KindSpec<Kind>, intent: AuditEvent): boolean =>
   spec.read !== undefined &&
   Object.keys(intent.fields).length > 0 &&
@@ -96,7 +96,7 @@ export function earlierIn(story: readonly AuditEvent[]): Earlier {
   return { state: 'partial', ...(undeployed && { undeployed }), ...(notTaken && { notTaken }) }
 }
 
-/** Records what has become of an open change. By whom: a person, or the gateway itself. */
+/** Records the outcome of an open change, settled by a person or by the gateway itself. */
 export async function settle(
   { connection, ledger, log }: SettlingTools,
   intent: AuditEvent,

@@ -109,7 +109,7 @@ type ReadBackState =
   | { state: 'old' }
   /** Neither: somebody else writes too, or the provider cannot be read now. */
   | { state: 'other' }
-  /** Reading cannot tell: the provider has no read, or a secret is part of the change. */
+  /** A read is inconclusive: the provider has none, or a secret is part of the change. */
   | { state: 'inconclusive' }
 
 async function readBackAndCompare<K extends Kind>(

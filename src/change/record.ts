@@ -13,7 +13,10 @@ import type { ChangeRequest, ChangeTools, ParsedChange } from './types.ts'
  */
 const MAX_RECORD = 512 * 1024
 
-/** How many of them are for what the caller may not read, where there is anything: apart, so that filling the rest tells no length. */
+/**
+ * How many of them are reserved for fields that the caller may not read, where there are any: kept apart, so that
+ * filling the rest reveals no length.
+ */
 const MAX_UNSEEN = 128 * 1024
 
 /** Whether the diff and the resource are longer than what is kept of one change. */

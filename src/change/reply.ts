@@ -14,7 +14,7 @@ import { buildUrl, pathOf } from '../upstream/send.ts'
 import { etagOf } from './etag.ts'
 import type { Merged } from './merge.ts'
 
-/** A resource in a reply: its values stand beside these members. */
+/** A resource in a reply: its values are beside these members. */
 export interface ResourceView {
   id: string
   connection: string
@@ -32,7 +32,10 @@ export interface ChangeReply {
   widens: boolean | typeof HIDDEN
   resource: ResourceView
   fields: FieldChanges
-  /** Whether asked fields that the provider's answer did not tell were seen in force; absent where it told all. */
+  /**
+   * Whether requested fields that the provider's answer left out were read back and found in force; absent where it
+   * reported all.
+   */
   verified?: boolean
   warnings?: string[]
   deployment?: Deployment
@@ -60,7 +63,7 @@ export interface Subject {
   address: ResourceAddress
 }
 
-/** Names of fields that may be shown or stored at all, whoever asks. */
+/** Names of fields that may be shown or stored at all, whoever the caller is. */
 export const visible = ({ connection }: Pick<ReplyTools, 'connection'>, names: readonly string[]): string[] =>
   names.filter((name) => name !== 'metadata' || !connection.hideMetadata)
 

@@ -106,7 +106,7 @@ export const backoffMs = (attempt: number): number => Math.random() * 100 * 2 **
 
 const inSeconds = (milliseconds: number): number => Math.max(1, Math.ceil(milliseconds / 1000))
 
-/** What a caller is told when the provider gave no answer that can be read. */
+/** The problem returned when the provider gave no readable answer. */
 export function problemOf(verdict: Exclude<AttemptResult<unknown>, { kind: 'answered' }>): Problem {
   switch (verdict.kind) {
     case 'not_sent':

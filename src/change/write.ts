@@ -18,7 +18,7 @@ export interface Write<K extends Kind> {
   current: Current<K> | undefined
   /** What an earlier run of the same change came to, when this one goes on with it. */
   earlier: Earlier | undefined
-  /** Whether what the provider's answer does not tell is read. */
+  /** Whether fields that the provider's answer leaves out are read back. */
   verifies: boolean
   deadline: Deadline
   traceparent: string
@@ -36,35 +36,38 @@ export interface Earlier {
 /** What is known at the end. Only `applied` may be reported as success. */
 export interface WriteResult {
   outcome: 'applied' | 'partial' | 'rejected' | 'unknown' | 'not_sent'
-  /** What the caller is told when it is not `applied`. */
+  /** The problem returned when it is not `applied`. */
   problem?: Problem
   /** What the provider said the resource is now. */
   values?: AnyValues
-  /** Of asked fields, what the provider told in place of what was asked for. */
+  /** Requested fields for which the provider reported another value, with that value. */
   told?: Record<string, Json>
-  /** Asked fields of which it told something that cannot be what was asked for. */
+  /** Requested fields whose reported value cannot be what was requested. */
   notTaken?: string[]
   /** It is stored, and not deployed everywhere. */
   undeployed?: true
-  /** Whether asked fields that the answer did not tell were seen in force; absent where it told all that can be told. */
+  /**
+   * Whether requested fields that the answer left out were read back and found in force; absent where it reported
+   * everything that can be reported.
+   */
   verified?: boolean
   deployment?: Deployment
   status: number | null
   attempts: number
 }
 
-/** A secret is never told, so nothing can be compared with it. */
+/** A secret is never reported, so it cannot be compared. */
 export const comparable = (desired: AnyValues): string[] =>
   Object.keys(desired).filter((name) => !(desired[name] instanceof Secret))
 
 export const hasSecret = (desired: AnyValues): boolean =>
   Object.values(desired).some((value) => value instanceof Secret)
 
-/** Whether it is not for the caller to know that the change altered nothing: then its tag must not tell that either. */
+/** Whether the caller must not learn that the change altered nothing: then its tag must not reveal that either. */
 export const isBlind = ({ desired, unseen }: Pick<Merged, 'desired' | 'unseen'>): boolean =>
   unseen || hasSecret(desired)
 
-/** How an asked field stands by what was told of it. A secret is never told. */
+/** How the reported value of a requested field compares with the request. A secret is never reported. */
 export type Standing = 'taken' | 'other' | 'absent'
 
 export function standingsOf(
@@ -75,7 +78,7 @@ export function standingsOf(
 ): Record<string, Standing> {
   return Object.fromEntries(
     comparable(asked).map((name) => {
-      // What is told and cannot be used tells nothing.
+      // A reported value that cannot be used proves nothing.
       if (!isPlain(told?.[name])) return [name, 'absent']
       const taken = isTaken(kind, name, capabilities[name] ?? {}, asked[name], told[name])
       return [name, taken ? 'taken' : 'other']
@@ -102,7 +105,7 @@ export function provesAll(
   )
 }
 
-/** What was told in place of what was asked for, be it only another spelling. */
+/** The values that were reported instead of the requested ones, even if only the spelling differs. */
 export function toldOtherwise(
   kind: Kind,
   desired: AnyValues,

@@ -22,7 +22,10 @@ export const HTTPS = 'must be https (http is for loopback hosts)'
 export const isEncrypted = ({ protocol, hostname }: URL): boolean =>
   protocol === 'https:' || (protocol === 'http:' && isLoopbackHost(hostname))
 
-/** What stands before a path template: no query, fragment or userinfo. Where it may be http is for its user to say. */
+/**
+ * The part of a URL before a path template: no query, fragment or userinfo. Whether it may be http is decided by its
+ * user.
+ */
 const base = z.string().transform((text, context) => {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const fault = !url
@@ -58,9 +61,9 @@ export const connection = z.strictObject({
   deadlineMs: z.int().min(1000).max(120_000).default(25_000),
   requireIfMatch: z.boolean().default(false),
   hideMetadata: z.boolean().default(false),
-  /** Whether a write is read back where the provider's answer does not tell what was asked for. */
+  /** Whether a write is read back where the provider's answer leaves requested fields out. */
   verifyWrites: z.boolean().default(true),
-  /** Whether the provider may stand on a private network. */
+  /** Whether the provider may be on a private network. */
   allowPrivateAddresses: z.boolean().default(false),
   /** Whether it may be spoken to in clear text there. */
   allowHttp: z.boolean().default(false),
@@ -191,14 +194,14 @@ export const issuer = z.strictObject({
     .optional(),
   audience: oneOrMore(z.string().min(1), 'must be a text or a list of texts'),
   algorithms: z.array(z.enum(tokenAlgorithms, `must be one of ${tokenAlgorithms.join(', ')}`)).min(1),
-  /** The header with the token; a bearer in `Authorization` unless told otherwise. */
+  /** The header that carries the token; by default a bearer in `Authorization`. */
   header: z
     .string()
     .regex(/^[A-Za-z0-9-]+$/, 'must be the name of a header')
     .transform((name) => name.toLowerCase())
     .refine((name) => name !== 'x-api-key', 'is where API keys stand')
     .default('authorization'),
-  /** Whether the issuer may stand on a private network. */
+  /** Whether the issuer may be on a private network. */
   allowPrivateAddresses: z.boolean().default(false),
 })
 
@@ -219,7 +222,7 @@ export interface ConnectionConfig {
   provider: string
   baseUrl: string
   auth: Auth
-  /** What stands before the token endpoint's template, where the auth has one. */
+  /** Base URL of the token endpoint's template, where the auth has one. */
   tokenBaseUrl: string
   secrets: Partial<Record<SettingName, Secret>>
   deadlineMs: number

@@ -8,7 +8,7 @@ const serverOf = ({ baseUrl }: ConnectionConfig): string => new URL(baseUrl).hre
 const clientOf = ({ auth, secrets }: ConnectionConfig): string | undefined =>
   (auth.scheme === 'header' ? secrets[auth.setting] : secrets.clientId)?.expose()
 
-/** On this machine stand doubles of providers, which take the same keys at different addresses. */
+/** Doubles of providers run on this machine, and take the same keys at different addresses. */
 const isDouble = ({ baseUrl }: ConnectionConfig): boolean => isLoopbackHost(new URL(baseUrl).hostname)
 
 /** Whether two connections could change the same resource, each without knowing of the other. */

@@ -108,7 +108,7 @@ export function createApp(parts: AppParts): OpenAPIHono {
     headers['traceparent'] = traceparent
     const own = response.headers
     for (const name in headers) {
-      // A page's own policy and caching stand.
+      // A page's own policy and caching take precedence.
       if (!own.has(name)) own.set(name, headers[name] ?? '')
     }
     parts.log.info('request', {

@@ -38,7 +38,7 @@ export async function readJsonBody(request: Request): Promise<Result<JsonObject>
   if (Number(length) > MAX_BODY) return tooLarge()
   let bytes: Uint8Array | ArrayBuffer | undefined
   try {
-    // A body of a told length has that length and no more; to read it whole spares the stream.
+    // A body with a declared length has exactly that length; reading it at once avoids a stream.
     bytes = length === null ? await readBounded(request) : await request.arrayBuffer()
   } catch {
     return refuse('malformed-request', 'the body did not arrive whole')

@@ -6,7 +6,7 @@ export function isHost(text: string): boolean {
   return read !== null && Number(read[1] ?? 0) <= 65_535
 }
 
-/** What stands in a request's first line, without what it says of a host. */
+/** The path and query of a request's first line, without any host in it. */
 export interface RequestTarget {
   /** Begins with a slash. */
   path: string

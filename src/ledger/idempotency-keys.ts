@@ -52,7 +52,7 @@ export function openIdempotencyKeys(db: Db, commit: Commit): IdempotencyKeys {
     .where(and(isNotNull(idempotency.expiresAt), lt(idempotency.expiresAt, place('now'))))
     .limit(KEYS_CLEARED)
     .prepare()
-  // What may stand under the key has expired: a key in use was found before.
+  // A row under the key has expired: a key in use was found before.
   const insertKey = db
     .insert(idempotency)
     .values(placeholders(getTableColumns(idempotency)))

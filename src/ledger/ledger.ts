@@ -37,7 +37,7 @@ export function openLedger(
     return event
   }
 
-  /** The ends of writes that may have left: an attempt tells of the one before it, an outcome of the last. */
+  /** The ends of writes that may have left: an attempt reports the one before it, an outcome the last. */
   const mayHaveLeft = or(
     and(eq(audit.type, 'outcome'), ne(audit.outcome, 'not_sent'), isNotNull(audit.upstream)),
     and(eq(audit.type, 'attempt'), sql`json_extract(${audit.upstream}, '$.shown') <> 'not_sent'`),

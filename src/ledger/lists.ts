@@ -33,7 +33,7 @@ interface Range<T> {
   window: { get(values: Record<string, unknown>): { id: string } | undefined } | undefined
 }
 
-/** Stands where a list was left: everything after `id` has been looked at. */
+/** The place where a list was left: everything after `id` has been looked at. */
 interface Stop {
   id: string
   stopped: true

@@ -5,11 +5,11 @@ import type { Db, EventDraft, RefusedAttempt } from './types.ts'
 /** At most one event in this time for a connection, a caller and a problem. Milliseconds. */
 export const FOLD_MS = 60_000
 
-/** Subjects that an event names, and that are told apart at all: each takes its place in the row. */
+/** Subjects that an event names, and that are counted apart at all: each takes its place in the row. */
 const SUBJECTS_NAMED = 8
 export const SUBJECTS_COUNTED = 1000
 
-/** Of a row whose attempts have all been told. */
+/** Of a row whose attempts are all recorded in events. */
 const NOTHING = { count: 0, first: null, subjects: '[]' }
 
 const subjectsOf = (row: { subjects: string } | undefined): string[] =>
@@ -42,7 +42,7 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
       refusal: {
         problem,
         count,
-        // Of one the event's actor tells.
+        // A single subject is named by the event's actor.
         ...(subjects.length > 1 && {
           subjects: subjects.slice(0, SUBJECTS_NAMED),
           subjectCount: subjects.length,
@@ -88,7 +88,7 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
         .run()
     },
 
-    /** Tells of what was counted in minutes that are over. */
+    /** Records what was counted in minutes that are over. */
     flush(now: number): number | undefined {
       const over = db
         .select()

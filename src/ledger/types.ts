@@ -30,7 +30,7 @@ export interface Entry {
   }
   /** Takes the key for the change; it must be free. */
   reserve?: Reservation
-  /** What becomes of the change's key: the answer to replay, or its release. */
+  /** What to do with the change's key: store the answer to replay, or release it. */
   answer?: object | 'release'
 }
 
@@ -68,7 +68,7 @@ export interface ResourceRecord {
 /** A known caller asked for what it may not have. */
 export interface RefusedAttempt {
   actor: Originator
-  /** The slug of what it was told. */
+  /** The slug of the problem that was returned. */
   problem: string
   alias: string | null
   kind: Kind | null
@@ -134,9 +134,9 @@ export interface Ledger extends Lists {
   countMismatch(scope: KeyScope): Promise<void>
   /** When the connection's newest writes that may have left had ended, in epoch milliseconds; `most` of them. */
   writesSince(connection: string, since: number, most: number): number[]
-  /** Counts the attempt, or tells of it in an event. */
+  /** Counts the attempt, or records it as an event. */
   refuse(connection: string, attempt: RefusedAttempt): Promise<void>
-  /** Tells of what was counted; resolves to when it should be called again, in epoch milliseconds. */
+  /** Records what was counted; resolves to when it should be called again, in epoch milliseconds. */
   flushRefusals(): Promise<number | undefined>
   /** Throws when the store cannot be read. */
   probe(): void

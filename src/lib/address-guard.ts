@@ -8,7 +8,7 @@ export const isLoopbackHost = (host: string): boolean => LOOPBACK_HOST.test(host
 /** On a network with DNS64 a provider that has only IPv4 is reached under this prefix (RFC 6052). */
 const NAT64 = ipaddr.IPv6.parseCIDR('64:ff9b::/96')
 
-/** All IPv6 addresses that were ever given out to the public stand in it. */
+/** All public IPv6 addresses assigned so far are in it. */
 const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
 
 /** Takes `::ffff:a.b.c.d` for `a.b.c.d`; the library would do the same with `::a.b.c.d`, which is another address. */
@@ -32,7 +32,7 @@ function isPublic(text: string): boolean {
   return address.range() === 'unicast'
 }
 
-/** Where clouds tell whoever asks from inside what a machine may know; of IPv6 these stand among private addresses. */
+/** Cloud metadata services, which answer anyone inside; for IPv6 they are among the private addresses. */
 const METADATA = ['fd00:ec2::/32', 'fd20:ce::/32', 'fd00:c1::/32', 'fd00:42::/32'].map((range) =>
   ipaddr.IPv6.parseCIDR(range),
 )

@@ -4,13 +4,13 @@ import type { Secret } from './secret.ts'
 
 /** Keyed digests over what must not be stored or shown; every use has a key of its own (HKDF, RFC 5869). */
 export interface AuditKeys {
-  /** Names the key in fingerprints, so that old ones can still be told apart after a rotation. */
+  /** Names the key in fingerprints, so that old ones can still be recognized after a rotation. */
   id: number
   /** Equal for equal keys; a ledger keeps it to notice that a key was exchanged without a new id. */
   check: string
   /** Binds the value to its resource and field: the same secret elsewhere has another fingerprint. */
   fingerprint(kind: string, resource: string, field: string, secret: Secret): string
-  /** Tells two requests with one idempotency key apart, without being a digest that could be guessed against. */
+  /** Distinguishes two requests with one idempotency key, without being a digest that could be guessed against. */
   request(parts: unknown): string
   /** A strong entity tag (RFC 9110 §8.8.3), quotes included. */
   etag(parts: unknown): string

@@ -1,6 +1,6 @@
 const plain = (text: string): string => text.normalize('NFKC').toLowerCase()
 
-/** Encoded, a shorter one stands in many a text by chance. */
+/** A shorter secret, encoded, occurs in many texts by chance. */
 const ENCODED_FROM = 6
 
 function spellingsOf(text: string): string[] {

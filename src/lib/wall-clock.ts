@@ -16,7 +16,7 @@ export function clockFault(now = Date.now()): string | undefined {
 /** How far the wall clock may come apart from the monotonic one before it counts as set. Milliseconds. */
 const JUMP = 5000
 
-/** Tells of a wall clock that was set; to be called every now and then. */
+/** Logs when the wall clock was set; to be called every now and then. */
 export function watchClock(log: Log): () => void {
   const apart = (): number => Date.now() - performance.now()
   let known = apart()

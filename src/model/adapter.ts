@@ -14,7 +14,7 @@ export interface Adapter {
   /** Kinds that the provider has; a kind without an entry does not exist there. */
   kinds: { [K in Kind]?: KindSpec<K> }
   /**
-   * What stands before every path template, such as `https://api.example.com/v1`. Without a default it must be configured.
+   * Base URL of every path template, such as `https://api.example.com/v1`. Without a default it must be configured.
    * `plainHttp` where the provider is installed on private networks and speaks plain HTTP there.
    */
   baseUrl: { default?: string; plainHttp?: true }
@@ -70,12 +70,12 @@ export type Body = Json | Secret | readonly Body[] | { readonly [member: string]
 
 export interface UpstreamRequest {
   method: 'GET' | 'PUT' | 'PATCH' | 'POST'
-  /** The path below the base URL with `{name}` for every parameter; a query may stand behind it, without parameters. */
+  /** The path below the base URL with `{name}` for every parameter; a query without parameters may follow it. */
   template: string
   ref: Ref
   headers: Readonly<Record<string, string>>
   body?: Body
-  /** Names of fields that nobody asked for and that stand in the body as they were read. */
+  /** Names of fields that were not requested and are sent back as they were read. */
   carries?: readonly string[]
   /** Answered with many resources: more of the answer is read than of a single one's. */
   list?: true
@@ -110,7 +110,7 @@ export type Reported<K extends Kind> =
   | { outcome: 'applied'; values?: Values<K>; deployment?: Deployment }
   | { outcome: 'partial'; detail: string; deployment?: Deployment }
   | { outcome: 'rejected'; refusal: Refusal }
-  /** A success that cannot be read proves nothing. `answered` where sending it again would tell no more. */
+  /** A success that cannot be read proves nothing. `answered` where repeating the request would show nothing new. */
   | { outcome: 'unknown'; detail: string; answered?: true }
 
 /** The wait in seconds is `interval / limit`, both read from headers, else `fallbackSeconds`. */

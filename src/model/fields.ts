@@ -272,7 +272,7 @@ export function sameValue(kind: Kind, name: string, a: Value | undefined, b: Val
   return canonical(a) === canonical(b)
 }
 
-/** Whether a told value is the one that was asked for, or one that the provider makes of it. */
+/** Whether a reported value is the requested one, or the provider's spelling of it. */
 export function isTaken(
   kind: Kind,
   name: string,
@@ -290,7 +290,7 @@ export interface FieldChange {
   action: 'set' | 'clear'
   from?: Json
   to?: Json
-  /** What the provider told instead of `to`. */
+  /** What the provider reported instead of `to`. */
   told?: Json
   fingerprint?: string
 }

@@ -264,7 +264,9 @@ export interface Problem {
   retryAfterSeconds?: number
   changeId?: string
   outcome?: string
-  /** Fields of which the provider told something else than what was asked for. Kept whole, and masked for each caller. */
+  /**
+   * Fields for which the provider reported another value than was requested. Kept whole, and masked for each caller.
+   */
   fields?: FieldChanges
   /** Further response headers. */
   headers?: Record<string, string>

@@ -52,7 +52,7 @@ export function hideChanges(changes: FieldChanges, readable: readonly string[]):
   )
 }
 
-/** Shorter secrets stand in many a value by chance. */
+/** Shorter secrets occur in many values by chance. */
 const TELLING = 6
 
 /**

@@ -1,14 +1,14 @@
 import { isExact, isObject, type Json } from '../lib/json.ts'
 
-/** Stands for a number that lost digits: in diffs, and in what is merged until `spelledAs` puts it back. */
+/** Placeholder for a number that lost digits: in diffs, and in what is merged until `spelledAs` puts it back. */
 export const UNREADABLE = '[unreadable]'
 
 /**
- * What a provider told of a field and nobody can use: of another type, not well-formed, not exact. It is shown as null and
- * equals nothing.
+ * A value that a provider reported and that cannot be used: of another type, not well-formed, not exact. It is shown
+ * as null and equals nothing.
  */
 export class Unreadable {
-  /** The value as JSON text, to tell two of them apart; empty where the provider told none. Never shown. */
+  /** The value as JSON text, to compare two of them; empty where the provider reported none. Never shown. */
   readonly source: string
   /** Of an object that may be merged into: the same with `[unreadable]` for numbers that cannot be used. */
   readonly legible: Json | undefined
@@ -26,7 +26,7 @@ export class Unreadable {
 /** Nesting that no real answer needs; what walks over an answer later recurses. */
 const MAX_DEPTH = 100
 
-/** Stands in an answer for what is nested deeper; no schema takes it for a value. */
+/** Placeholder in an answer for what is nested deeper; no schema accepts it as a value. */
 const TOO_DEEP = Symbol('nested too deep')
 
 function cutOff(value: unknown, depthLeft: number): unknown {

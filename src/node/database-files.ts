@@ -2,7 +2,7 @@ import { type BigIntStats, statSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 
-/** What SQLite keeps a database in while it is open in WAL mode: the pages, what is committed after them, and where that stands. */
+/** The files of an open database in WAL mode: the pages, what was committed after them, and the index of that. */
 const SUFFIXES = ['', '-wal', '-shm']
 
 function look(path: string): BigIntStats | undefined {

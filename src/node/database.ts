@@ -18,7 +18,7 @@ export interface NodeDatabase {
   commit: Commit
   /** Whether the last write that was asked of it was committed. */
   takesWrites(): boolean
-  /** Why nothing can be committed, whoever asks: its files are not what was opened, or not whole. Names the file. */
+  /** Why nothing can be committed: the files are not the ones that were opened, or not whole. Names the file. */
   fault(): string | undefined
   /** Looks after its files; to be called every now and then. */
   look(): void
@@ -242,7 +242,7 @@ function leastWal(sqlite: Database.Database): number {
   return log <= 0 ? 0 : header + log * (frameHeader + Number(sqlite.pragma('page_size', { simple: true })))
 }
 
-/** Only its owner may read it: earlier versions, and whoever restored a backup, may have left it otherwise. */
+/** Only its owner may read it: earlier versions, or a restored backup, may have left it otherwise. */
 function makePrivate(path: string, log: Log): void {
   const mode = statSync(path, { throwIfNoEntry: false })?.mode
   if (mode === undefined || (mode & 0o077) === 0) return

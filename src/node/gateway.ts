@@ -218,7 +218,7 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     log,
   })
 
-  // Without traffic nobody else would notice that the store takes writes again.
+  // Without traffic nothing else would notice that the store takes writes again.
   const lookAtClock = watchClock(log)
   const heal = async () => {
     database.look()

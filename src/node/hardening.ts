@@ -1,8 +1,8 @@
-/** What the gateway denies its own process before anything is opened. Gives what stands in the way of a start. */
+/** What the gateway denies its own process before anything is opened. Returns what prevents a start. */
 export function harden(program: NodeJS.Process): string[] {
   // What is made from here on is the gateway's user's alone: databases hold who changed what, and names of what is secret.
   program.umask(0o077)
-  // Node would open its debugger, and with it every secret in memory, to whoever may send the signal.
+  // Node would open its debugger, and with it every secret in memory, to anyone who may send the signal.
   program.on('SIGUSR1', () => {})
   // Node's diagnostic reports, where an operator turns them on, would list the environment, which is full of secrets.
   program.report.excludeEnv = true

@@ -8,8 +8,8 @@ const UNREAD = 16
 const MAX_WAITING = 4000
 
 /**
- * Works on the requests of a connection one after the other: each begins when the reply before it was taken, so that whoever
- * reads nothing has one reply in memory, however many requests it sends.
+ * Handles the requests of a socket one after the other: each begins when the response before it was taken, so that a
+ * client that reads nothing holds one response in memory, however many requests it sends.
  */
 export function createPipeline(): (socket: Socket, outgoing: ServerResponse, begin: () => void) => void {
   interface Line {
@@ -31,7 +31,7 @@ export function createPipeline(): (socket: Socket, outgoing: ServerResponse, beg
     if (before.closed) return begin()
     waiting += 1
     line.waiting += 1
-    // Nobody sends so many and means them.
+    // No legitimate client sends so many.
     if (waiting > MAX_WAITING) return void socket.destroy()
     if (line.waiting >= UNREAD) socket.pause()
     before.once('close', () => {

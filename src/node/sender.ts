@@ -148,7 +148,7 @@ function dispatch(
     let size = 0
     let limit: number | undefined
     const whole = Promise.withResolvers<Uint8Array | undefined>()
-    // Whoever reads it gets the error; nobody has to.
+    // A reader gets the error; there need not be one.
     whole.promise.catch(() => {})
     const timedOut = () => signal?.reason as Error
     function fail(error: Error): void {
@@ -156,7 +156,7 @@ function dispatch(
       reject(started ? error : new NeverSent(error))
       whole.reject(error)
     }
-    /** Ends the connection: nobody knows how much more there is. */
+    /** Ends the socket: how much more would come is unknown. */
     function cut(controller: Dispatcher.DispatchController): void {
       whole.resolve(undefined)
       controller.abort(new Error('the rest of the answer is not wanted'))

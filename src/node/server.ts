@@ -79,7 +79,7 @@ function linger(incoming: IncomingMessage, lingering: Set<Socket>): void {
     if (left > 0) incoming.resume()
     else incoming.pause()
   })
-  // Otherwise the server would take the body for one that nobody reads, and throw it away without end.
+  // Otherwise the server would treat the body as unread, and discard it without end.
   incoming.read()
   incoming.resume()
 }
@@ -223,7 +223,7 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
         else connections.mark(socket, 'working')
       })
       inTurn(socket, outgoing, () => {
-        // Nobody could be told what became of it.
+        // Its outcome could not be reported to anyone.
         if (!ending.has(socket)) begin(incoming, outgoing)
       })
     },
@@ -234,7 +234,7 @@ export function createGatewayServer({ fetch, log, patience = {} }: ServerParts):
   function begin(incoming: IncomingMessage, outgoing: ServerResponse): void {
     const { writeHead } = outgoing
     outgoing.writeHead = (...head: unknown[]) => {
-      // What is left of the body would stand before the next request.
+      // The rest of the body would precede the next request.
       if (!incoming.complete) {
         outgoing.shouldKeepAlive = false
         ending.add(incoming.socket)

@@ -17,7 +17,7 @@ interface Standing {
 
 /** What the server says of its connections, so that the right one gives way. */
 export interface Connections {
-  /** Says how a connection stands from now on. */
+  /** Records the state of a socket. */
   mark(socket: Socket, is: Standing['is']): void
 }
 

@@ -26,9 +26,12 @@ interface ReportedQuota {
 /** Those who wait for one reason, in the order in which they came. */
 type Line = ((turn: Permit) => void)[]
 
-/** A request that may go now. Its end must be told. */
+/** Permission to send a request now. Its end must be reported. */
 export interface Permit {
-  /** @param pace What the answer told; undefined where there was none. `sent`: whether it may have reached the provider. */
+  /**
+   * @param pace What the answer reported; undefined where there was none. `sent`: whether it may have reached the
+   * provider.
+   */
   end(sent: boolean, pace?: Pace): void
 }
 
@@ -49,7 +52,7 @@ export class Budget {
   #unreported = 0
   /** Nothing goes before, whatever the windows say. Milliseconds on the monotonic clock, as all times here. */
   #heldUntil = 0
-  /** One for each policy that the provider tells of. Each is charged with every request that runs. */
+  /** One for each policy that the provider reports. Each is charged with every request that runs. */
   #told: ReportedQuota[] = []
 
   /** What the provider says holds everybody back for at most so long; then the next request finds out anew. Milliseconds. */
@@ -111,11 +114,11 @@ export class Budget {
     return this.#openAt(late, isLookup) - late
   }
 
-  /** Lets go whoever may, and comes back for the next: no timer runs while nobody waits. */
+  /** Releases every request that may go, and schedules the next round: no timer runs while the queue is empty. */
   #serve(): void {
     clearTimeout(this.#timer)
     for (;;) {
-      // What keeps a change keeps a lookup too, so nobody is asked but the first.
+      // What holds a change back holds a lookup back too, so only the first in the queue is asked.
       const isLookup = this.#changes.length === 0
       const line = isLookup ? this.#lookups : this.#changes
       const [next] = line

@@ -1,6 +1,6 @@
 import type { Throttle, UpstreamResponse } from '../model/adapter.ts'
 
-/** What an answer tells about the provider's patience. Milliseconds and seconds from now. */
+/** What an answer says about the provider's rate limits. Milliseconds and seconds from now. */
 export interface Pace {
   /** Set where the request was refused for its rate. */
   waitMs?: number

@@ -133,7 +133,7 @@ export type Fetch = (url: string, init: RequestInit) => Promise<Fetched>
 
 /**
  * @param fetcher The runtime's way of sending.
- * @param provesUnsent Whether an error that it threw proves that nothing was sent; runtimes differ in what they tell.
+ * @param provesUnsent Whether an error that it threw proves that nothing was sent; runtimes differ in what they reveal.
  */
 export function createSend(fetcher: Fetch, provesUnsent: (error: unknown) => boolean): Send {
   // What is not a response has no body that the client would look at, and passes as it is.

@@ -3,7 +3,7 @@ import type { Allowance } from '../model/adapter.ts'
 /** The provider's clock may run slower than ours, and tells whole milliseconds: a window is taken for so much longer. */
 const LONGER = 1.01
 
-/** What was known when a request began; with it a later answer can be told from what has happened since. */
+/** What was known when a request began; a later answer is compared with it to see what has happened since. */
 export interface Snapshot {
   counted: number
   begun: number
@@ -67,7 +67,7 @@ export class SlidingWindow {
     this.#ended.sort((a, b) => a - b)
   }
 
-  /** The provider has told how much room is left. What it counted and is not ours was sent by somebody else. */
+  /** The provider has reported how much is left. What it counted beyond our own requests was sent by somebody else. */
   learn(now: number, { counted, begun }: Snapshot, remaining: number): void {
     const ours = counted + this.#begun - begun
     for (let strangers = this.requests - remaining - ours; strangers > 0; strangers--) {

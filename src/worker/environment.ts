@@ -38,7 +38,7 @@ export function perEnvironment<T extends object>(make: (env: Env) => T): (env: E
   }
 }
 
-/** Reads the environment. Nobody watches a Worker start, so its faults go to the log. */
+/** Reads the environment. No one watches a Worker start, so its faults go to the log. */
 export const environmentOf = perEnvironment((env): Surroundings => {
   const variables = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
@@ -52,7 +52,7 @@ export const environmentOf = perEnvironment((env): Surroundings => {
   return { log, settings }
 })
 
-/** How long a look at the storage stands. Milliseconds. */
+/** How long the result of a look at the storage is reused. Milliseconds. */
 const LOOK_EVERY = 500
 const looks = perEnvironment(() => ({ at: -Infinity, isLost: false }))
 

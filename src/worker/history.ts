@@ -55,7 +55,7 @@ export function workerHistory(env: Env, config: Config, log: Log): History {
   }
 
   return {
-    // An object holds what is its own and nothing else: it is not told which connections are asked for.
+    // An object holds only its own data: it is not told which connections are asked for.
     events: ({ connections, except, touches, ...filter }) =>
       gather({ connections, except, touches, limit: filter.limit }, (object) => object.events(filter)),
     changes: ({ connections, except, touches, ...filter }) =>

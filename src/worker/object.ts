@@ -164,7 +164,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     return { ledger, actor: ok(actor), faults: [] }
   }
 
-  /** Settles what an earlier instance left open, tells of refused attempts, and comes back as long as there are any. */
+  /** Settles what an earlier instance left open, records refused attempts, and comes back as long as there are any. */
   async #recover(): Promise<void> {
     const { ledger, actor } = await this.#opened
     const failed = (error: unknown) =>

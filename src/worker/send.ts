@@ -7,7 +7,7 @@ async function decoded(response: Response): Promise<Response> {
   return new Response(response.body.pipeThrough(new DecompressionStream('deflate')), response)
 }
 
-/** The Worker's way out, by the `fetch` of the runtime. An error of it never tells whether the request has left. */
+/** The Worker's way out, by the runtime's `fetch`. Its errors never reveal whether the request has left. */
 export const workerSend = (fetch: (url: string, init: RequestInit) => Promise<Response>): Send =>
   createSend(
     async (url, init) => decoded(await fetch(url, init)),

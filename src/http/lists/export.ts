@@ -9,7 +9,7 @@ const NDJSON = 'application/x-ndjson'
 const CSV = 'text/csv'
 type Format = typeof NDJSON | typeof CSV
 
-/** What a media range stands for; undefined is a page of JSON. */
+/** The format that a media range selects; undefined selects a page of JSON. */
 const ranges = new Map<string, Format | undefined>([
   [NDJSON, NDJSON],
   [CSV, CSV],
@@ -19,7 +19,7 @@ const ranges = new Map<string, Format | undefined>([
   ['*/*', undefined],
 ])
 
-/** Rows read at a time, while nobody else is served. */
+/** Rows read at a time; this blocks the event loop. */
 const BATCH = 250
 
 /** The export format that the client prefers most among the supported ones; ties go to the first (RFC 9110 §12.5.1). */
@@ -54,8 +54,8 @@ function ending(format: Format, unanswered: string[]): string {
 }
 
 /**
- * Everything that `show` leaves, newest first. Rows are read when whoever receives them has taken those before, so that
- * an export of any length takes the memory of one batch.
+ * Everything that `show` leaves, newest first. The next rows are read when the client has taken the ones before, so
+ * that an export of any length needs the memory of one batch.
  */
 export function historyExport<T extends { id: string }>(
   { caller, query, requestId }: CallerContext,
@@ -70,7 +70,7 @@ export function historyExport<T extends { id: string }>(
   const silent: string[] = []
   const touches = (connection: string): boolean => mayAuditConnection(caller, connection)
 
-  /** Aborted when whoever receives it has left. */
+  /** Aborted when the client has gone. */
   const gone = new AbortController()
 
   async function nextLines(): Promise<string> {

@@ -12,7 +12,7 @@ const MAX_LIMIT = 1000
 
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
-/** What is spelled like an id or an alias, also like one that nobody can name any more. */
+/** Text spelled like an id or an alias, even if it no longer names anything. */
 const ASKABLE = /^[a-z][a-z0-9-]{0,62}(:[^%]+)?$/
 
 const TIME = { offset: true, error: 'must be a date and time with an offset (RFC 3339)' }

@@ -127,7 +127,7 @@ export const eventSchema = z
     hash: z.string().openapi({
       description: 'SHA-256 of `previous` and the RFC 8785 form of the other members, in lower-case hex.',
     }),
-    // Last, so that the columns of a CSV before it stand where they always did.
+    // Last, so that the other columns of a CSV keep their places.
     unchanged: z
       .object({ kept: z.array(z.string()).optional(), carried: z.array(z.string()).optional() })
       .optional()

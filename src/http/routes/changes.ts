@@ -113,13 +113,13 @@ async function find(
   id: string,
 ): Promise<Result<ChangeRecord>> {
   if (!UUID.test(id)) return refuse('not-found', ABSENT)
-  // The id does not tell the connection, so all that the caller may hear of are asked.
+  // The id does not contain the connection, so all connections that the caller may see are asked.
   const touches = (name: string) => mayAuditConnection(caller, name)
   const { rows, unanswered } = await history.changes({ change: id, limit: 1, except: [], touches })
   const [record] = rows
   if (!record || !touches(record.connection)) {
     if (unanswered.length > 0) return SILENT
-    // What may stand where the caller hears nothing is denied to it, whether it is there or not.
+    // A change on a connection that the caller may not see is denied alike, whether it exists or not.
     return [...config.connections.keys()].every(touches)
       ? refuse('not-found', ABSENT)
       : deny('not-found', ABSENT)
@@ -181,7 +181,7 @@ async function resolve(parts: ChangeRouteParts, context: CallerContext): Promise
   const [record] = (await parts.history.changes(asked)).rows
   if (!record) return SILENT
   if (mayDo(caller, 'read', kind, resource)) return tell(parts, caller, record)
-  // Whoever settles a change need not learn who made it, nor what it was.
+  // The resolver need not learn who made the change, nor what it was.
   return ok(json({ ...present(record), actor: HIDDEN }))
 }
 

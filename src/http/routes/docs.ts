@@ -57,7 +57,7 @@ const page = (title: string, body: string): Response =>
 const PROSE =
   '<style>body{max-width:40rem;margin:15vh auto;padding:0 1rem;font:1rem/1.5 system-ui,sans-serif}</style>'
 
-/** A problem's text as HTML: what stands between backticks is code. */
+/** A problem's text as HTML: text in backticks becomes code. */
 const prose = (text: string): string =>
   text
     .replace(/&/g, '&amp;')

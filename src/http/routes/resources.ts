@@ -30,7 +30,7 @@ function locate(
   { segment, caller }: CallerContext,
 ): Result<ResourceAddress> {
   const address = resolveSegment(segment, config.aliases)
-  // An alias that does not exist is refused as one that is hidden, and so is an id: neither tells of the other.
+  // An alias that does not exist is refused like a hidden one, and an id alike: the answer reveals neither.
   if (!address) {
     const isNamed = isVisible(caller, kind, decodeURIComponent(segment))
     return isNamed ? refuse('not-found', ABSENT) : deny('not-found', ABSENT, kind)
@@ -132,7 +132,7 @@ const forbiddenFields = (
   return denied.length > known.length ? [...known, 'a field that is not known'] : known
 }
 
-/** The reply's `resource` stands under the name of its kind. */
+/** The reply's `resource` is named after its kind. */
 function present(kind: Kind, result: ChangeReply | PlanReply): object {
   if ('plan' in result) return { outcome: 'planned', ...result }
   const { changeId, outcome, changed, widens, resource, ...rest } = result
