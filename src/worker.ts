@@ -163,7 +163,6 @@ const appOf = perEnvironment((env) => {
   return createApp({ ...partsOf(env, log, NOTHING), readiness, closed: MISCONFIGURED })
 })
 
-/** The stateless Worker. */
 /**
  * The request with a URL that no Host has made: what stands in the place of one has to be one. workerd tells the target as it
  * came, Cloudflare a whole URL.
@@ -178,6 +177,7 @@ function toRoute(request: Request, log: Log): Request | Response {
   return asSent ? new Request(`http://localhost${target.path}`, request) : request
 }
 
+/** The stateless Worker. */
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
     const routed = toRoute(request, environmentOf(env).log)

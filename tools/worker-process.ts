@@ -190,8 +190,17 @@ function watchStorage(storage: string, lost: (fault: string) => void): () => voi
     }
     return undefined
   }
+  let failures = 0
   const timer = setInterval(() => {
-    const fault = look()
+    let fault: string | undefined
+    try {
+      fault = look()
+      failures = 0
+    } catch (error) {
+      // Once it may be in the middle of being taken away; the next look says what is gone.
+      failures += 1
+      if (failures > 1) fault = `${storage} cannot be looked after: ${String(error)}`
+    }
     if (fault === undefined) return
     clearInterval(timer)
     lost(fault)
@@ -218,6 +227,8 @@ export async function startWorker(settings: WorkerSettings): Promise<WorkerProce
   })
   writeFileSync(pidFile(storage), `${child.pid}`)
   const unwatch = watchStorage(storage, (fault) => {
+    // Temporary folders are cleaned up after a while.
+    mkdirSync(state, { recursive: true })
     writeFileSync(join(state, 'fault'), fault)
     settings.lost?.(fault)
   })

@@ -67,11 +67,12 @@ export function foldRefusals(db: Db, insert: (connection: string, draft: EventDr
       const row = db.select().from(refusals).where(at(place)).get()
       const counted = subjectsOf(row)
       const subject = actor.key ?? ''
-      if (!counted.includes(subject) && counted.length < SUBJECTS_COUNTED) counted.push(subject)
+      const isNew = !counted.includes(subject) && counted.length < SUBJECTS_COUNTED
+      if (isNew) counted.push(subject)
       if (row && now >= row.since && now < row.since + FOLD_MS) {
         const first = row.first ?? JSON.stringify(attempt)
         db.update(refusals)
-          .set({ count: row.count + 1, first, subjects: JSON.stringify(counted) })
+          .set({ count: row.count + 1, first, ...(isNew && { subjects: JSON.stringify(counted) }) })
           .where(at(place))
           .run()
         return

@@ -10,7 +10,11 @@ export function readRange(text: string): [Address, number] | undefined {
     return [address, address.toByteArray().length * 8]
   }
   const isRange = ipaddr.IPv4.isValidCIDRFourPartDecimal(text) || ipaddr.IPv6.isValidCIDR(text)
-  return isRange ? ipaddr.parseCIDR(text) : undefined
+  if (!isRange) return undefined
+  const [address, bits] = ipaddr.parseCIDR(text)
+  // Peers are compared as IPv4 where they have such an address, however it was spelled.
+  const isMapped = address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress() && bits >= 96
+  return isMapped ? [address.toIPv4Address(), bits - 96] : [address, bits]
 }
 
 /** An address as a header has it: with a port, in brackets, or neither. */
@@ -27,8 +31,9 @@ function forwardedFor(header: string): (string | undefined)[] {
   // Commas and semicolons inside of quotes are part of a value.
   const elements = header.match(/(?:"(?:[^"\\]|\\.)*"|[^,"])+/g) ?? []
   return elements.map((element) => {
-    const [, quoted, token] =
-      /(?:^|;)\s*for=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))\s*(?:;|$)/i.exec(element.trim()) ?? []
+    const pairs = element.match(/(?:"(?:[^"\\]|\\.)*"|[^;"])+/g) ?? []
+    const named = pairs.find((pair) => /^\s*for=/i.test(pair)) ?? ''
+    const [, quoted, token] = /^\s*for=(?:"((?:[^"\\]|\\.)*)"|([^\s"]+))\s*$/i.exec(named) ?? []
     return quoted?.replace(/\\(.)/g, '$1') ?? token
   })
 }

@@ -38,24 +38,28 @@ const LOOK_EVERY = 50
 export class DatabaseFiles {
   readonly #paths: string[]
   readonly #leastWal: () => number
-  #known = new Map<string, BigIntStats>()
+  /** By path: the file that was opened, with its size and time as they should be. */
+  readonly #known: Map<string, BigIntStats>
   #lookedAt = -Infinity
 
   /** `leastWal`: what the WAL holds by SQLite's own count. Bytes. */
   constructor(file: string, leastWal: () => number) {
     this.#paths = SUFFIXES.map((suffix) => file + suffix)
     this.#leastWal = leastWal
-    this.remember()
-  }
-
-  /** They are as they should be. */
-  remember(): void {
     this.#known = new Map(
       this.#paths.flatMap((path) => {
         const stats = look(path)
         return stats ? [[path, stats] as const] : []
       }),
     )
+  }
+
+  /** Sizes and times are as they should be. Another file under the name of one that was opened is never taken for it. */
+  remember(): void {
+    for (const [path, known] of this.#known) {
+      const now = look(path)
+      if (now?.ino === known.ino && now.dev === known.dev) this.#known.set(path, now)
+    }
   }
 
   /**
@@ -81,7 +85,8 @@ export class DatabaseFiles {
       if (now.ino !== known.ino || now.dev !== known.dev) return { lost: `${path} was replaced` }
       const isCheckpointed = path.endsWith('-wal') && Number(now.size) >= this.#leastWal()
       if (now.size < known.size && !isCheckpointed) shortened = path
-      else known.size = now.size
+      // Reported once: what is found later is a shortening of its own.
+      known.size = now.size
     }
     return shortened === undefined ? {} : { shortened }
   }

@@ -38,6 +38,8 @@ const CHECKPOINT_EVERY = 100
 
 /** How often the database is checked at the most because another program has written to its file. Milliseconds. */
 const RECHECK_EVERY = 60_000
+/** How often a check that could not be made, or came too early, is made again. Milliseconds. */
+const RETRY_EVERY = 1000
 
 /** What a probe asks room for: more than an intent and its outcome take. Bytes. */
 const PROBE_BYTES = 32 * 1024
@@ -95,6 +97,7 @@ export function openDatabase(file: string, log: Log, home: URL): NodeDatabase {
       leave()
       files.remember()
     } catch (error) {
+      notice(error)
       log.warn('WAL not taken over', { file, error: String(error) })
     }
   }
@@ -105,15 +108,20 @@ export function openDatabase(file: string, log: Log, home: URL): NodeDatabase {
   let checking = false
   let checkedAt = -Infinity
   let told: string | undefined
+  /** Raised by each reason to check: a check that began before one says nothing of it. */
+  let suspicions = 0
 
   async function check(why: string): Promise<void> {
     if (checking || malformed !== undefined) return
     checking = true
     log.warn('database is checked', { file, why })
     try {
+      const before = suspicions
       const found = await checkDatabase(file, epoch)
-      if (found !== undefined) condemn(found)
-      else {
+      // What was read may be another file that stands there for the moment.
+      if (lostFile() !== undefined) log.warn('database cannot be checked now', { file })
+      else if (found !== undefined) condemn(found)
+      else if (before === suspicions) {
         unchecked = undefined
         files.remember()
         leave()
@@ -126,19 +134,26 @@ export function openDatabase(file: string, log: Log, home: URL): NodeDatabase {
     checking = false
   }
 
-  const condemn = (found: string): void => {
+  function condemn(found: string): void {
     if (malformed !== undefined) return
     malformed = `${file} is malformed, or not the one that was opened: ${found}; stop the gateway, and ${CURE}`
     leave()
   }
 
-  function fault(): string | undefined {
+  /** Which file is gone or another one. One that has become shorter has to be checked. */
+  function lostFile(): string | undefined {
     const { lost, shortened } = files.examine()
-    if (shortened !== undefined && unchecked === undefined) {
-      unchecked = `${shortened} is shorter than it was`
+    if (shortened !== undefined) {
+      suspicions += 1
+      unchecked ??= `${shortened} is shorter than it was`
       leave()
       void check(unchecked)
     }
+    return lost
+  }
+
+  function fault(): string | undefined {
+    const lost = lostFile()
     const away = lost && `${lost}; put it back, or restart the gateway`
     const found = malformed ?? away ?? (unchecked && `${unchecked}; it is being checked`)
     if (found !== told) {
@@ -151,13 +166,15 @@ export function openDatabase(file: string, log: Log, home: URL): NodeDatabase {
 
   function look(): void {
     const isThere = fault() === undefined
-    const isDue = performance.now() - checkedAt > RECHECK_EVERY
-    if (unchecked !== undefined) void check(unchecked)
-    else if (isThere && isDue && files.wasTouched()) void check('another program has written to it')
+    const since = performance.now() - checkedAt
+    if (unchecked !== undefined) {
+      if (since > RETRY_EVERY && lostFile() === undefined) void check(unchecked)
+    } else if (isThere && since > RECHECK_EVERY && files.wasTouched())
+      void check('another program has written to it')
   }
   look()
 
-  const notice = (error: unknown): void => {
+  function notice(error: unknown): void {
     if (error instanceof Database.SqliteError && saysMalformed(error.code)) condemn(error.message)
   }
   let writes = 0

@@ -113,7 +113,13 @@ export async function startNodeGateway(options: NodeGatewayOptions): Promise<Nod
     database.notice,
   )
   auditFaults.push(...(await inspect(database.db, ledger, GATEWAY, log)))
-  const journal = openJournal(`${options.database}.emergency`, ledger, database.probe, log)
+  /** Rejects where an event could not be recorded either. */
+  const probe = async (): Promise<void> => {
+    const fault = auditFaults[0] ?? clockFault()
+    if (fault !== undefined) throw new Error(fault)
+    await database.probe()
+  }
+  const journal = openJournal(`${options.database}.emergency`, ledger, probe, log)
   const senders: Sender[] = []
   const budgets = openBudgets()
   const actors = new Map<string, OwnActor>(

@@ -30,6 +30,12 @@ function inPlainText(entry: Entry): Entry {
   }
 }
 
+/** Whether an error says something of the store and nothing of what was to be written: it may be over later. */
+const isOfTheStore = (error: unknown): boolean => {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } }
+  return /^SQLITE_(BUSY|LOCKED|FULL|IOERR|READONLY|CANTOPEN|NOMEM)/.test(String(code ?? cause?.code))
+}
+
 export interface NodeJournal extends Emergency {
   /** Tries to move what is kept into the ledger; writes are on again once that, or a probe, is committed. */
   heal(): Promise<void>
@@ -90,9 +96,13 @@ export function openJournal(file: string, ledger: Ledger, probe: () => Promise<v
     try {
       await ledger.append(entry)
     } catch (error) {
-      // Where something else can be committed, it is the line's fault.
+      if (isOfTheStore(error)) throw error
+      // Where something else can be committed, and this can still not be, it is the line's fault.
       await probe()
-      setAside(line, String(error), changeId)
+      await ledger.append(entry).catch((again: unknown) => {
+        if (isOfTheStore(again)) throw again
+        setAside(line, String(again), changeId)
+      })
     }
   }
 

@@ -120,9 +120,14 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     storage.sql.exec('PRAGMA recursive_triggers = ON')
     const { log, settings } = environmentOf(this.env)
     const provider = settings?.config.connections.get(name)?.provider
+    /** Why nothing is written: what stands at the end would leave the part that is looked at. */
+    let atFault: string | undefined
     const ledger = openLedger(
       db,
-      async (write) => db.transaction(write),
+      async (write) => {
+        if (atFault !== undefined) throw new Error(atFault)
+        return db.transaction(write)
+      },
       (_, kind, id) => endOfId((registry as Registry)[provider ?? ''], kind, id),
     )
     const refused = (problem: Problem, faults: string[]): Opened => ({
@@ -133,6 +138,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
 
     if (!settings) return refused(MISCONFIGURED, [MISCONFIGURED.detail])
     const faults = await inspect(db, ledger, name, log)
+    atFault = faults[0]
     if (faults[0] !== undefined) {
       const detail = 'the audit of the connection is at fault; the log says how'
       return refused({ slug: 'audit-unavailable', detail, retryAfterSeconds: 60 }, faults)
@@ -172,8 +178,9 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
         object: this.ctx.id.name,
         error: String(error),
       })
-    const untilTold = await ledger.flushRefusals().catch(failed)
-    if (actor.ok) await actor.value.recover().catch(failed)
+    const isLost = await isStorageLost(this.env)
+    const untilTold = isLost ? undefined : await ledger.flushRefusals().catch(failed)
+    if (actor.ok && !isLost) await actor.value.recover().catch(failed)
     // Named, though the object has no other: the index by state begins with the connection.
     const connections = [this.ctx.id.name ?? '']
     const open = ledger.changes({ connections, states: ['in_flight', 'unknown'], limit: 1 }).rows
@@ -206,8 +213,8 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
   async #change(request: ChangeRequest): Promise<ChangeAnswer> {
     const { actor } = await this.#opened
     if (!actor.ok) return actor
-    if (await isStorageLost(this.env)) return { ok: false, problem: STORAGE_LOST }
     if (request.dryRun) return actor.value.change(request)
+    if (await isStorageLost(this.env)) return { ok: false, problem: STORAGE_LOST }
     await this.#enlist()
     // Durable before the intent: if this instance ends in the middle, the alarm makes another.
     this.#running += 1
@@ -253,6 +260,7 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
     const { ledger } = await this.#opened
     // The room that is left is for the outcomes of what is under way.
     if (this.#isFull()) throw new Error('the storage is almost full')
+    if (await isStorageLost(this.env)) throw new Error(STORAGE_LOST.detail)
     await ledger.refuse(this.ctx.id.name ?? '', attempt)
     this.#setAlarm(Date.now() + FOLD_MS)
     await this.#enlist()
@@ -283,7 +291,9 @@ export class Connection extends DurableObject<Env> implements ConnectionObject {
 
   async resolve(resolution: Resolution): Promise<Result<void>> {
     const { actor } = await this.#opened
-    return actor.ok ? actor.value.resolve(resolution) : actor
+    if (!actor.ok) return actor
+    if (await isStorageLost(this.env)) return { ok: false, problem: STORAGE_LOST }
+    return actor.value.resolve(resolution)
   }
 
   async events(filter: EventFilter): Promise<Slice<AuditEvent>> {

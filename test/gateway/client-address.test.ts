@@ -61,6 +61,11 @@ describe('behind trusted proxies', () => {
     ['Forwarded, quoted', { forwarded: 'proto=http; For="[2001:db8::9]:4711"' }, '2001:db8::9'],
     ['Forwarded, several', { forwarded: 'for=1.1.1.1, for=203.0.113.9, for=10.1.2.3' }, '203.0.113.9'],
     [
+      'Forwarded, with another hop inside of a quoted host',
+      { forwarded: 'host="a;for=1.1.1.1;b";for=203.0.113.9' },
+      '203.0.113.9',
+    ],
+    [
       'Forwarded, with a comma in quotes',
       { forwarded: 'for=203.0.113.9;host="a,for=1.1.1.1"' },
       '203.0.113.9',
@@ -82,3 +87,8 @@ test.each(['10.0.0.0/33', '10.0.0', 'example.com', '', '10.0.0.1/', '::1/200', '
     expect(readRange(text)).toBeUndefined()
   },
 )
+
+test('a range of mapped addresses is one of IPv4 addresses', () => {
+  const [address, bits] = readRange('::ffff:10.0.0.0/104') ?? []
+  expect([address?.toString(), bits]).toEqual(['10.0.0.0', 8])
+})
